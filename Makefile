@@ -1,0 +1,48 @@
+# `make demo` and `make test` work in a fresh clone; everything they need goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
+	$(BIN)/rnnspn predict assets/images --model bundled --format table --annotate demo
+	@echo "annotated pictures: demo/"
+
+test: $(VENV)/.dev ## run the tests
+	$(BIN)/pytest
+
+check: $(VENV)/.dev ## format, lint, types, architecture, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.dev ## time synthesis, training and prediction here
+	$(BIN)/python benchmarks/synthesis.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/prediction.py
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist demo
+
+$(VENV)/.cpu: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[cpu,train,dev]'
+	@touch $@

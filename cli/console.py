@@ -1,0 +1,145 @@
+"""What commands say to people: lines and bars on stderr, and one line and an exit code for every error."""
+
+import contextlib
+import errno
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rnnspn.errors import MissingPackageError, OutputError, RnnspnError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNFORESEEN, INTERRUPTED, CLOSED_PIPE = 70, 130, 141
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+
+
+@cache
+def stderr() -> "Console":
+    """Return the one console for everything that is no result; it honours NO_COLOR."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """Print one line on stderr, unless quiet."""
+    if not quiet:
+        stderr().print(_one_line(message))
+
+
+def complain(message: str) -> None:
+    """Print one line on stderr about something that failed, also when quiet."""
+    from rich.text import Text
+
+    stderr().print(Text.assemble(("error: ", "bold red"), _one_line(message)))
+
+
+def needs(extra: str, *packages: str) -> None:
+    """Make sure that the packages of an extra are there, without importing them.
+
+    Raises:
+        MissingPackageError: One is not installed.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(f"this command needs {', '.join(missing)}; install it: pip install 'rnnspn[{extra}]'")
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar with speed and time left on stderr, if that is a terminal.
+
+    Args:
+        what: What is counted.
+        total: How many there are.
+        shown: False for no bar at all.
+
+    Yields:
+        A function that takes the number done since its last call.
+    """
+    if not (shown and stderr().is_terminal):
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda count: bars.advance(task, count)
+
+
+def run(app: typer.Typer, arguments: list[str]) -> int:
+    """Run the app and turn whatever happens into an exit code and, for an error, one line.
+
+    Args:
+        app: The Typer app.
+        arguments: The command line without the program's name.
+
+    Returns:
+        The exit code: 0 well, 1 some inputs failed, 2 to 5 from the error's class, 70 unforeseen, 130 interrupted,
+        141 the reader closed the pipe.
+    """
+    debug = "--debug" in arguments
+    try:
+        result = app(arguments or ["--help"], prog_name="rnnspn", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except SystemExit as stop:  # Typer and rich make this of a closed pipe, with a code of their own
+        broken = isinstance(stop.__context__, BrokenPipeError)
+        code = CLOSED_PIPE if broken else stop.code if isinstance(stop.code, int) else 1
+    except BaseException as error:
+        code = report(error, debug=debug)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered goes nowhere: the interpreter would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or report(error, debug=debug)
+    return code
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Say in one line what went wrong.
+
+    Args:
+        error: What was raised.
+        debug: Print the traceback too.
+
+    Returns:
+        The exit code.
+    """
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        complain("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError) or getattr(error, "exit_code", None) == CLOSED_PIPE:
+        return CLOSED_PIPE
+    if isinstance(error, RnnspnError):
+        complain(str(error))
+        return error.exit_code
+    usage: Callable[[], str] | None = getattr(error, "format_message", None)
+    if usage is not None:  # Typer's usage errors; it carries its own copy of click, so their class has no public name
+        context: Any = getattr(error, "ctx", None)
+        command = context.command_path if context else "rnnspn"
+        complain(f"{usage().rstrip('.')}; see {command} --help")
+        return 2
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # --help > /dev/full
+        complain(f"cannot write: {error.strerror}; choose another place or free this one")
+        return OutputError.exit_code
+    complain(
+        f"unforeseen: {type(error).__name__}: {error}; run rnnspn --debug … for the traceback, and please report it"
+    )
+    return UNFORESEEN
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,45 @@
+"""The `rnnspn` program. A command's module imports nothing heavy until the command runs, which keeps `--help` fast."""
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from cli import console, evaluate, export, predict, train
+from rnnspn import __version__
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["--help", "-h"]}
+)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(export.export)
+app.command()(predict.predict)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rnnspn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def rnnspn(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and library warnings.")] = False,
+) -> None:
+    """Read short digit sequences from cluttered pictures with Recurrent Spatial Transformer Networks."""
+    if not debug:
+        warnings.simplefilter("ignore")
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    return console.run(app, sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""`rnnspn predict`: read pictures with an exported model."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cli import console
+from cli.console import Quiet, say
+
+
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, @list.txt, or - for paths on stdin.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="An .onnx file, or 'bundled'.", show_default="./model.onnx if there is one, else bundled"),
+    ] = None,
+    provider: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What runs the model.")] = "auto",
+    format_: Annotated[
+        Literal["table", "text", "jsonl", "csv"] | None,
+        typer.Option("--format", help="Form of the results.", show_default="table on a terminal, else text"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the results to this file, when all are done.", show_default="stdout")
+    ] = None,
+    annotate: Annotated[Path | None, typer.Option(help="Draw what was attended to, into this folder.")] = None,
+    polarity: Annotated[
+        Literal["auto", "dark-on-light", "light-on-dark"], typer.Option(help="Whether ink is dark or light.")
+    ] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Read the digits in pictures."""
+    from rnnspn.inference import batch, inputs, model_file, results
+    from rnnspn.inference.predictor import Predictor
+
+    listed = inputs.collect(paths, sys.stdin.buffer)
+    predictor = Predictor.load(model or model_file.default(), provider=provider)
+    say(f"model: {predictor.model.summary}", quiet=quiet)
+    say(f"provider: {predictor.engine.summary}", quiet=quiet)
+    form = format_ or results.default_format(output, sys.stdout.isatty())
+    apart = output is not None or not sys.stdout.isatty()  # results and bar on one terminal would mix
+    tally, width = batch.Tally(), max(map(len, listed))
+    try:
+        with (
+            results.destination(output) as stream,
+            console.progress("pictures", len(listed), shown=apart and not quiet) as progress,
+        ):
+            writer = results.writer(form, stream, console.complain, path_width=width)
+            batch.read(predictor, listed, writer, tally, polarity=polarity, annotated=annotate, progress=progress)
+    except KeyboardInterrupt:
+        kept = f"; what is done is in {results.partial(output)}" if output else ""
+        console.complain(f"interrupted after {tally.done} of {len(listed)} pictures{kept}")
+        raise typer.Exit(console.INTERRUPTED) from None
+    say(f"{tally.done - tally.failed} of {tally.done} pictures read", quiet=quiet)
+    raise typer.Exit(1 if tally.failed else 0)

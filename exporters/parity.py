@@ -1,0 +1,137 @@
+"""The gate between PyTorch and a file: it opens only when both say the same.
+
+Shapes: n pictures, T steps, G glimpses a picture, H x W pixels, K classes.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rnnspn import contract
+from rnnspn.config import ModelConfig
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import DIGIT, Sequences
+from rnnspn.errors import MissingPackageError, ParityError
+from rnnspn.models.networks import Network
+
+BATCHES = (1, 2, 3, 7, 64)
+TOLERANCE = 1e-4
+"""Largest difference allowed in a probability or an element of theta."""
+CLEAR_MARGIN = 1e-3
+"""Digits must agree wherever the two best classes are further apart than this."""
+PICTURES = 256
+_NOISE = 5
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the gate measured.
+
+    Attributes:
+        pictures: Number of pictures compared at each batch size.
+        batches: Batch sizes.
+        tolerance: Largest difference allowed.
+        max_difference: Largest difference seen, by output.
+        runtime: The runtime that was compared.
+    """
+
+    pictures: int
+    batches: tuple[int, ...]
+    tolerance: float
+    max_difference: dict[str, float]
+    runtime: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as a dictionary that JSON can hold."""
+        return asdict(self) | {"batches": list(self.batches)}
+
+
+def parity_pictures(config: ModelConfig) -> NDArray[np.uint8]:
+    """Return what the gate looks at: synthesised test pictures, all black, all white and noise; uint8 (n, H, W).
+
+    Raises:
+        DataError: MNIST is missing.
+    """
+    height, width = max(config.height, DIGIT), max(config.width, DIGIT * config.steps + 1)
+    sequences = Sequences(load_mnist(), "test", steps=config.steps, height=height, width=width)
+    pictures = sequences.pictures(np.arange(PICTURES))[0][:, : config.height, : config.width]
+    size = (config.height, config.width)
+    noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *size), dtype=np.uint8)
+    return np.concatenate([pictures, np.zeros((1, *size), np.uint8), np.full((1, *size), 255, np.uint8), noise])
+
+
+def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) -> Parity:
+    """Compare an exported model with its network at several batch sizes.
+
+    Args:
+        model: The serialised file.
+        network: In evaluation mode, on the CPU, float32.
+        pictures: uint8 (n, H, W).
+
+    Returns:
+        The differences measured.
+
+    Raises:
+        ParityError: Something differs by more than the tolerance, at any batch size; it says what, where and by how much.
+        MissingPackageError: ONNX Runtime is not installed.
+    """
+    expected = _read_with_torch(network, pictures)
+    session = _open(model)
+    worst = {name: 0.0 for name in expected if name != contract.DIGITS}
+    faults = []
+    for batch in BATCHES:
+        got = _read_with_onnxruntime(session, pictures, batch)
+        for name in worst:
+            difference = _largest_difference(got[name], expected[name])
+            worst[name] = max(worst[name], difference)
+            if not difference <= TOLERANCE:
+                faults.append(f"{name} by {difference:.3g} at batch {batch}, allowed {TOLERANCE:g}")
+        two_best = np.sort(expected[contract.PROBABILITIES], axis=-1)[..., -2:]
+        clear = two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN
+        wrong = int((clear & (got[contract.DIGITS] != expected[contract.DIGITS])).sum())
+        if wrong:
+            faults.append(f"{wrong} of {int(clear.sum())} clear digits at batch {batch}")
+    if faults:
+        raise ParityError(f"the exported model differs from PyTorch: {'; '.join(faults)}; no file was written")
+    runtime = f"{_onnxruntime().__name__} {_onnxruntime().__version__}"
+    return Parity(len(pictures), BATCHES, TOLERANCE, worst, runtime)
+
+
+def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    if got.shape != expected.shape or not np.isfinite(got).all():
+        return float("inf")
+    return float(np.abs(got - expected).max())
+
+
+@torch.no_grad()
+def _read_with_torch(network: Network, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    parts = [network(batch.unsqueeze(1).float() / 255) for batch in torch.from_numpy(pictures).split(64)]
+    probabilities = torch.cat([part.logits for part in parts]).softmax(-1)
+    expected = {contract.DIGITS: probabilities.argmax(-1).numpy(), contract.PROBABILITIES: probabilities.numpy()}
+    if network.config.glimpses:
+        expected[contract.THETA] = torch.cat([part.theta for part in parts]).numpy()
+    return expected
+
+
+def _read_with_onnxruntime(session: Any, pictures: NDArray[np.uint8], batch: int) -> dict[str, NDArray[Any]]:
+    starts = range(0, len(pictures), batch)
+    parts = [session.run(None, {contract.IMAGES: pictures[start : start + batch]}) for start in starts]
+    names = [output.name for output in session.get_outputs()]
+    return {name: np.concatenate(outputs) for name, outputs in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def _open(model: bytes) -> Any:
+    return _onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPackageError(
+            "export compares the file with PyTorch in ONNX Runtime, which is not installed; pip install 'rnnspn[cpu]'"
+        ) from None
+    return onnxruntime

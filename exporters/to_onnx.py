@@ -1,0 +1,84 @@
+"""From a checkpoint to one self-contained `.onnx` file that agrees with PyTorch, or to no file at all."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+
+import rnnspn
+from exporters.onnx_graph import build_graph
+from exporters.parity import Parity, check_parity, parity_pictures
+from rnnspn.contract import METADATA_KEY, OPSET, ModelMetadata
+from rnnspn.files import write_bytes
+from rnnspn.training.checkpoint import Checkpoint, logged_test_score
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written.
+
+    Attributes:
+        path: The file.
+        size_bytes: Its size.
+        nodes: Nodes in its graph.
+        parity: Its agreement with PyTorch.
+    """
+
+    path: Path
+    size_bytes: int
+    nodes: int
+    parity: Parity
+
+
+def export(checkpoint_path: Path, target: Path, opset: int = OPSET) -> Export:
+    """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
+
+    Args:
+        checkpoint_path: A model or state file of a run.
+        target: The `.onnx` file to make or replace.
+        opset: Version of the standard operators.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        DataError: MNIST, which the parity pictures are made of, is missing.
+        MissingPackageError: ONNX Runtime is not installed.
+        ParityError: The graph disagrees with PyTorch; no file was written.
+        OutputError: The file cannot be written.
+    """
+    checkpoint = Checkpoint.load(checkpoint_path)
+    network = checkpoint.network()
+    model = build_graph(network, opset)
+    parity = check_parity(model.SerializeToString(), network, parity_pictures(network.config))
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity).to_json()
+    data = model.SerializeToString()
+    write_bytes(target, data)
+    return Export(target, len(data), len(model.graph.node), parity)
+
+
+def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity) -> ModelMetadata:
+    config = checkpoint.config
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ModelMetadata(
+        family=config.model.family,
+        downsample=config.model.downsample,
+        steps=config.model.steps,
+        alphabet=config.model.alphabet,
+        height=config.model.height,
+        width=config.model.width,
+        training={
+            "recipe": config.train.recipe,
+            "seed": config.train.seed,
+            "data": config.to_dict()["data"],
+            **{name: checkpoint.notes[name] for name in ("epoch", "validation") if name in checkpoint.notes},
+        },
+        test_error=logged_test_score(path.parent, sha256),
+        checkpoint_sha256=sha256,
+        versions={"torch": torch.__version__, "onnx": onnx.__version__, "rnnspn": rnnspn.__version__},
+        parity=parity.to_dict(),
+    )

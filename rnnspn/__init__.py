@@ -1,0 +1,31 @@
+"""Recurrent Spatial Transformer Networks: read short digit sequences from cluttered pictures."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from rnnspn.inference.predictor import Predictor
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load"]
+
+
+def load(path: "str | PathLike[str]" = "bundled", *, provider: str = "auto") -> "Predictor":
+    """Load an exported model, ready to read pictures.
+
+    Args:
+        path: An `.onnx` file made by `rnnspn export`, or `"bundled"` for the model that ships with the package.
+        provider: `"auto"`, `"cpu"` or `"cuda"`.
+
+    Returns:
+        A predictor whose `predict(images)` returns one reading per picture.
+
+    Raises:
+        ModelFileError: The file cannot be read or breaks the contract.
+        ProviderError: The provider asked for cannot run here.
+    """
+    from rnnspn.inference.predictor import Predictor
+
+    return Predictor.load(path, provider=provider)

@@ -1,0 +1,215 @@
+"""The frozen configurations that a run is made of; each is checked when it is made.
+
+A network is rebuilt from its `ModelConfig` alone, a data set from its `DataConfig`, a run from its `TrainConfig`. All
+three are saved in the checkpoint.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from rnnspn.errors import ConfigError
+
+FAMILIES = ("rnn-spn", "ffn-spn", "conv")
+LAYOUTS = ("authors", "paper")
+SYNTHESIS = "synthesis"
+AUTHORS_2015 = "authors-2015"
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a network; the defaults are the paper's RNN-SPN with d = 3.
+
+    Attributes:
+        family: `rnn-spn` (a glimpse per step), `ffn-spn` (one glimpse for all) or `conv` (the whole picture).
+        downsample: Down-sampling factor d: glimpses have int(H/d) x int(W/d) pixels. None for `conv`.
+        steps: Digits in a sequence, T.
+        height: Input height H in pixels.
+        width: Input width W in pixels.
+        alphabet: The character of each class, K of them.
+        localisation_filters: Filters of each convolution of the localisation network.
+        localisation_units: Hidden units of `ffn-spn`'s localisation network.
+        gru_units: Hidden units D of `rnn-spn`'s GRU.
+        classifier_filters: Filters of each convolution of the classifier.
+        classifier_units: Hidden units of the classifier.
+    """
+
+    family: str = "rnn-spn"
+    downsample: int | None = 3
+    steps: int = 3
+    height: int = 100
+    width: int = 100
+    alphabet: str = "0123456789"
+    localisation_filters: int = 20
+    localisation_units: int = 200
+    gru_units: int = 256
+    classifier_filters: int = 32
+    classifier_units: int = 256
+
+    def __post_init__(self) -> None:
+        _expect_one_of("family", self.family, FAMILIES)
+        if self.family == "conv":
+            if self.downsample is not None:
+                raise ConfigError(f"family conv sees the whole picture: expected no down-sampling, got {self.downsample}")
+        else:
+            _expect_between("down-sampling factor", self.downsample, 1, 32)
+        _expect_between("steps", self.steps, 1, 8)
+        for name in ("localisation_filters", "localisation_units", "gru_units", "classifier_filters", "classifier_units"):
+            _expect_between(name, getattr(self, name), 1, 4096)
+        _expect_between("height", self.height, 36, 2048)
+        _expect_between("width", self.width, 36, 2048)
+        if len(self.alphabet) < 2 or len(set(self.alphabet)) < len(self.alphabet):
+            raise ConfigError(f"expected an alphabet of two or more different characters, got {self.alphabet!r}")
+        if min(self.glimpse_size) < 18:
+            height, width = self.glimpse_size
+            raise ConfigError(
+                f"a glimpse of {height}x{width} pixels is too small, expected at least 18 a side: "
+                "lower the down-sampling factor or enlarge the pictures"
+            )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return len(self.alphabet)
+
+    @property
+    def glimpses(self) -> int:
+        """Glimpses a picture: T for `rnn-spn`, 1 for `ffn-spn`, 0 for `conv`."""
+        return {"rnn-spn": self.steps, "ffn-spn": 1, "conv": 0}[self.family]
+
+    @property
+    def glimpse_size(self) -> tuple[int, int]:
+        """Height and width of what the classifier sees, in pixels."""
+        factor = self.downsample or 1
+        return int(self.height / factor), int(self.width / factor)
+
+
+def family_config(family: str, **overrides: Any) -> ModelConfig:
+    """Return the paper's configuration of a family, with some values replaced.
+
+    Raises:
+        ConfigError: The family or a value is not legal.
+    """
+    defaults: dict[str, Any] = {"family": family}
+    if family != "rnn-spn":
+        defaults |= {"classifier_filters": 96, "classifier_units": 400}
+    if family == "conv":
+        defaults |= {"downsample": None}
+    return ModelConfig(**(defaults | overrides))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where pictures come from.
+
+    Attributes:
+        source: `synthesis` (without end), `authors-2015` (the published set) or a folder of labelled pictures.
+        layout: Placement of synthesised digits: `authors` (their code) or `paper` (its text).
+        seed: Seed of the synthesis.
+    """
+
+    source: str = SYNTHESIS
+    layout: str = "authors"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _expect_one_of("layout", self.layout, LAYOUTS)
+        _expect_between("data seed", self.seed, 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained; the two recipes of `rnnspn.training.recipes` are instances.
+
+    Attributes:
+        recipe: Name of the recipe the values came from.
+        epochs: Epochs at most.
+        epoch_images: Pictures per epoch; a fixed data set may hold fewer.
+        batch: Pictures per step.
+        seed: Seed of weights, order and dropout.
+        optimiser: `rmsprop` (the paper's) or `adamw`.
+        schedule: `paper` (divide by 1.5 every 12 epochs from epoch 31 on) or `one-cycle`.
+        learning_rate: Peak learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        dropout: Dropout rate of the classifier and, in `rnn-spn`, of the localisation network.
+        dropout_ramp_epochs: Epochs over which the dropout rate rises linearly from 0.
+        clip_element: Largest gradient element, 0 for no limit.
+        clip_norm: Largest total norm of the gradients.
+        log_epsilon: Added to the probability inside the logarithm of the loss.
+        precision: `float32` or `bfloat16` (convolutions and dense layers; GRU, theta and grid stay float32).
+        weight_average: Decay per step of the exponential average of the weights, 0 for none.
+        patience: Epochs without a better validation accuracy before training stops.
+        initial_scale: Scale of the first glimpses: 1 is the whole picture.
+        zoom: Scale that the glimpses are drawn towards by `zoom_weight`.
+        zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
+    """
+
+    recipe: str
+    epochs: int
+    batch: int
+    optimiser: str
+    schedule: str
+    learning_rate: float
+    epoch_images: int = 60_000
+    seed: int = 0
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    dropout_ramp_epochs: int = 0
+    clip_element: float = 0.0
+    clip_norm: float = 5.0
+    log_epsilon: float = 0.0
+    precision: str = "float32"
+    weight_average: float = 0.0
+    patience: int = 1_000_000
+    initial_scale: float = 1.0
+    zoom: float = 1.0
+    zoom_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _expect_between("epochs", self.epochs, 1, 1_000_000)
+        _expect_between("pictures per epoch", self.epoch_images, 1, 2**40)
+        _expect_between("batch", self.batch, 1, 65_536)
+        _expect_between("seed", self.seed, 0, 2**63 - 1)
+        _expect_one_of("optimiser", self.optimiser, ("rmsprop", "adamw"))
+        _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
+        _expect_one_of("precision", self.precision, ("float32", "bfloat16"))
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"expected a dropout rate from 0 up to 1, got {self.dropout}")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"expected a learning rate above 0, got {self.learning_rate}")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch: whole batches only."""
+        return max(1, self.epoch_images // self.batch)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as a dictionary that JSON can hold."""
+    return asdict(config)
+
+
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Rebuild a configuration from `to_dict`'s dictionary.
+
+    Raises:
+        ConfigError: A value is missing, unknown or not legal.
+    """
+    unknown = values.keys() - {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown:
+        raise ConfigError(f"{kind.__name__} knows no {', '.join(sorted(unknown))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__}: {error}") from None
+
+
+def _expect_one_of(name: str, value: object, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise ConfigError(f"expected {name} to be one of {', '.join(legal)}; got {value!r}")
+
+
+def _expect_between(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(f"expected {name} to be a whole number from {low} to {high}, got {value!r}")

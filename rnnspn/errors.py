@@ -1,0 +1,63 @@
+"""What can go wrong in use: one class per kind, each with the exit code the command line gives it."""
+
+
+class RnnspnError(Exception):
+    """A failure that a person can mend: one line that says what was expected, what came and what to do."""
+
+    exit_code = 2
+
+
+class ConfigError(RnnspnError, ValueError):
+    """A configuration outside the legal values."""
+
+
+class DataError(RnnspnError):
+    """A data set that is missing, damaged or unsuitable."""
+
+
+class CheckpointError(RnnspnError):
+    """A checkpoint or run folder that cannot be read or does not fit."""
+
+
+class ModelFileError(RnnspnError):
+    """An exported model that cannot be read or breaks the contract."""
+
+
+class MissingPackageError(RnnspnError):
+    """A package that an extra would have installed."""
+
+
+class InputError(RnnspnError):
+    """An input path that does not exist."""
+
+
+class ParityError(RnnspnError):
+    """An export that does not agree with PyTorch; no file was written."""
+
+    exit_code = 3
+
+
+class ProviderError(RnnspnError):
+    """An execution provider that was asked for and cannot run."""
+
+    exit_code = 4
+
+
+class OutputError(RnnspnError):
+    """A place that cannot be written to."""
+
+    exit_code = 5
+
+
+class ImageError(RnnspnError):
+    """One picture that cannot be read: it costs its own record and nothing else.
+
+    Attributes:
+        code: A stable word for programs, such as ``"not-an-image"``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

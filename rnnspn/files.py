@@ -1,0 +1,71 @@
+"""The one place that replaces a file: readers see the old bytes or the new ones, never a mixture."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from rnnspn.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and move it there, durably, when the block ends well.
+
+    Args:
+        path: The file to make or replace; its folder is made when it is missing.
+
+    Yields:
+        An empty file in the same folder, to be written by the block. It is removed if the block fails.
+
+    Raises:
+        OutputError: The folder or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Make or replace a file, atomically and durably.
+
+    Raises:
+        OutputError: The folder or the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Make or replace a UTF-8 text file, atomically and durably.
+
+    Raises:
+        OutputError: The folder or the file cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place or free this one")
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+

@@ -1,0 +1,166 @@
+"""Draw what a model attended to: the quadrilateral of every step on the picture, and beside it the crops it saw."""
+
+from pathlib import Path, PurePath
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from rnnspn import files
+from rnnspn.contract import ModelMetadata
+from rnnspn.inference import decoding, glimpses, images
+from rnnspn.inference.images import Polarity
+from rnnspn.inference.predictor import Reading, Step
+
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+"""Okabe and Ito's palette, told apart with any kind of colour vision; the steps take them in turn."""
+
+_SCALE = 2  # everything is drawn at twice its size and reduced, which smooths the lines
+_EDGE = 20 * _SCALE
+_PANEL = 460 * _SCALE
+_HEADER = 56 * _SCALE
+_GAP = 14 * _SCALE
+_ROWS = 3
+_TAG = 11 * _SCALE
+_INK, _FAINT, _PAPER, _SURROUND = "#1A1A1A", "#757575", "#FFFFFF", "#EFEFEF"
+
+
+class Annotator:
+    """Writes annotated pictures into a folder, one PNG for each picture, never two under one name.
+
+    Args:
+        folder: Where they go; it is made when it is missing.
+        metadata: The model's metadata.
+        polarity: The polarity the pictures were read with.
+    """
+
+    def __init__(self, folder: Path, metadata: ModelMetadata, polarity: Polarity = "auto") -> None:
+        self._folder, self._metadata, self._polarity = folder, metadata, polarity
+        self._taken: set[str] = set()
+
+    def write(self, path: str, reading: Reading) -> Path:
+        """Annotate one picture and return the file that was written: the picture's name, ending in `.png`.
+
+        Args:
+            path: The picture.
+            reading: What was read in it.
+
+        Raises:
+            ImageError: The picture has vanished or changed since it was read.
+            OutputError: The file cannot be written.
+        """
+        target = self._folder / self._free_name(PurePath(path).stem or "picture")
+        drawn = draw(decoding.read_bytes(path), reading, self._metadata, self._polarity)
+        with files.replacing(target) as temporary:
+            drawn.save(temporary, format="PNG")
+        return target
+
+    def _free_name(self, stem: str) -> str:
+        name, number = f"{stem}.png", 2
+        while name in self._taken:
+            name, number = f"{stem}-{number}.png", number + 1
+        self._taken.add(name)
+        return name
+
+
+def draw(data: bytes, reading: Reading, metadata: ModelMetadata, polarity: Polarity = "auto") -> Image.Image:
+    """Draw one annotated picture.
+
+    Args:
+        data: The bytes of the picture file.
+        reading: What was read in it.
+        metadata: The metadata of the model that read it.
+        polarity: The polarity it was read with.
+
+    Returns:
+        RGB image: the picture with the quadrilaterals on the left, each step's crop and digit on the right.
+
+    Raises:
+        ImageError: The picture cannot be read.
+    """
+    decoded = decoding.decode(data, detail=_PANEL)
+    fitted = images.fit(decoded, metadata.height, metadata.width, polarity)
+    columns = -(-len(reading.steps) // _ROWS)
+    column = _cell_width(metadata)
+    size = (_EDGE * 2 + _PANEL + columns * (column + _GAP), _EDGE * 2 + _HEADER + _PANEL)
+    canvas = Image.new("RGB", size, _PAPER)
+    _draw_header(canvas, reading)
+    canvas.paste(_panel(decoded, reading), (_EDGE, _EDGE + _HEADER))
+    for index, step in enumerate(reading.steps):
+        left = _EDGE + _PANEL + _GAP + index // _ROWS * (column + _GAP)
+        top = _EDGE + _HEADER + index % _ROWS * (_cell_height() + _GAP)
+        _draw_step(canvas, (left, top), index, step, fitted.pixels, metadata)
+    return canvas.resize((size[0] // _SCALE, size[1] // _SCALE), Image.Resampling.LANCZOS)
+
+
+def _draw_header(canvas: Image.Image, reading: Reading) -> None:
+    pen = ImageDraw.Draw(canvas)
+    baseline = _EDGE + 36 * _SCALE
+    pen.text((_EDGE, baseline), reading.digits, _INK, _font(40), anchor="ls")
+    start = _EDGE + pen.textlength(reading.digits, _font(40)) + 14 * _SCALE
+    pen.text((start, baseline), f"confidence {reading.confidence:.1%}", _FAINT, _font(16), anchor="ls")
+
+
+def _panel(picture: decoding.Decoded, reading: Reading) -> Image.Image:
+    """Draw the picture with its quadrilaterals; a margin shows those that reach outside."""
+    panel = Image.new("RGB", (_PANEL, _PANEL), _SURROUND)
+    scale = _PANEL * 0.9 / max(picture.width, picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    left, top = (_PANEL - size[0]) // 2, (_PANEL - size[1]) // 2
+    rgba = picture.image.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+    panel.paste(rgba, (left, top), rgba)
+    pen = ImageDraw.Draw(panel)
+    quads = [step.quad for step in reading.steps]
+    outlines = [
+        [(left + (x + 0.5) * scale, top + (y + 0.5) * scale) for x, y in quad] for quad in dict.fromkeys(quads) if quad
+    ]
+    for width, colours in ((5, ("#000000",)), (3, COLOURS)):  # the dark rim keeps a line visible on any picture
+        for index, outline in enumerate(outlines):
+            pen.line([*outline, *outline[:2]], colours[index % len(colours)], width * _SCALE, joint="curve")
+    for index, outline in enumerate(outlines):
+        x, y = (min(max(value, _TAG + 2 * _SCALE), _PANEL - _TAG - 2 * _SCALE) for value in outline[0])
+        shared = len(outlines) == 1 < len(quads)
+        _draw_tag(pen, (x, y), f"1-{len(quads)}" if shared else str(index + 1), COLOURS[index % len(COLOURS)])
+    return panel
+
+
+def _draw_step(
+    canvas: Image.Image, corner: tuple[int, int], index: int, step: Step, pixels: images.Pixels, metadata: ModelMetadata
+) -> None:
+    pen = ImageDraw.Draw(canvas)
+    colour = COLOURS[index % len(COLOURS)]
+    left, top = corner
+    height = _cell_height()
+    if step.theta is not None and metadata.downsample is not None:
+        size = int(metadata.height / metadata.downsample), int(metadata.width / metadata.downsample)
+        crop = glimpses.sample(pixels, np.reshape(step.theta, (2, 3)), *size)
+        width = _crop_width(metadata)
+        tile = Image.fromarray(crop).resize((width, height), Image.Resampling.NEAREST)
+        canvas.paste(tile.convert("RGB"), (left, top))
+        pen.rectangle((left, top, left + width - 1, top + height - 1), outline=colour, width=3 * _SCALE)
+        _draw_tag(pen, (left + _TAG + 3 * _SCALE, top + _TAG + 3 * _SCALE), str(index + 1), colour)
+        left += width + _GAP
+    pen.text((left, top + height // 2 + 12 * _SCALE), step.digit, _INK, _font(56), anchor="ls")
+    pen.text((left, top + height // 2 + 36 * _SCALE), f"{step.probability:.1%}", _FAINT, _font(15), anchor="ls")
+
+
+def _draw_tag(pen: ImageDraw.ImageDraw, centre: tuple[float, float], text: str, colour: str) -> None:
+    x, y = centre
+    half = max(_TAG, round(pen.textlength(text, _font(14)) / 2) + 6 * _SCALE)
+    pen.rounded_rectangle((x - half, y - _TAG, x + half, y + _TAG), _TAG, colour, "#000000", _SCALE)
+    pen.text((x, y), text, "#000000", _font(14), anchor="mm")
+
+
+def _cell_height() -> int:
+    return (_PANEL - (_ROWS - 1) * _GAP) // _ROWS
+
+
+def _crop_width(metadata: ModelMetadata) -> int:
+    return _cell_height() * metadata.width // metadata.height
+
+
+def _cell_width(metadata: ModelMetadata) -> int:
+    return (0 if metadata.downsample is None else _crop_width(metadata) + _GAP) + 64 * _SCALE
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size * _SCALE)

@@ -1,0 +1,71 @@
+"""Read any number of files and hand every record on: to a writer, and as annotated pictures."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnnspn.errors import ImageError
+from rnnspn.inference.annotate import Annotator
+from rnnspn.inference.images import Polarity
+from rnnspn.inference.predictor import Failure, Predictor, Record
+from rnnspn.inference.results import Writer
+
+
+@dataclass
+class Tally:
+    """How far a run is.
+
+    Attributes:
+        done: Pictures whose records are written, failed ones included.
+        failed: Pictures that could not be read.
+    """
+
+    done: int = 0
+    failed: int = 0
+
+
+def read(
+    predictor: Predictor,
+    paths: Sequence[str],
+    writer: Writer,
+    tally: Tally,
+    *,
+    polarity: Polarity = "auto",
+    annotated: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Read files and write their records in order, batch by batch.
+
+    Args:
+        predictor: The model.
+        paths: Picture files.
+        writer: Takes the records.
+        tally: Counts along, so that the caller knows how far it came even when it is interrupted.
+        polarity: Whether ink is dark or light.
+        annotated: Folder for annotated pictures, or None for none.
+        progress: Takes the number of pictures done since its last call.
+
+    Raises:
+        ClosedPipeError: Nobody reads the results any more.
+        OutputError: The results or the annotated pictures cannot be written.
+    """
+    annotator = Annotator(annotated, predictor.model.metadata, polarity) if annotated else None
+    with contextlib.closing(predictor.stream(paths, polarity=polarity)) as batches:
+        for records in batches:
+            if annotator:
+                records = [_annotated(annotator, record) for record in records]
+            writer.write(records)
+            tally.done += len(records)
+            tally.failed += sum(isinstance(record.outcome, Failure) for record in records)
+            progress(len(records))
+
+
+def _annotated(annotator: Annotator, record: Record) -> Record:
+    if isinstance(record.outcome, Failure):
+        return record
+    try:
+        annotator.write(record.path, record.outcome)
+    except ImageError as error:  # it was read a moment ago, and is gone or changed now
+        return Record(record.path, Failure(error.code, str(error)))
+    return record

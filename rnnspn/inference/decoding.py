@@ -1,0 +1,199 @@
+"""Decode one picture file: whatever its bytes hold, the result is an upright 8-bit picture or an ImageError.
+
+Codes of the errors: `not-found`, `unreadable`, `not-a-file`, `empty`, `too-large`, `not-an-image`, `damaged` and
+`unsupported`.
+"""
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from rnnspn.errors import ImageError
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""Pillow's names of the formats that are read; PPM covers the whole PNM family."""
+MAX_BYTES = 128 * 2**20
+MAX_PIXELS = 64_000_000
+"""Width times height; below the size at which Pillow itself warns of a decompression bomb."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each EXIF orientation upright; from 5 on, width and height change places."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as it is displayed: first frame, upright, 8 bits a channel.
+
+    Attributes:
+        image: Pillow image of mode L, LA, RGB or RGBA; a big JPEG may come at a half, a quarter or an eighth of its
+            size.
+        width: Full width in pixels, as displayed.
+        height: Full height in pixels, as displayed.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a file whole, without ever waiting on a pipe or a device.
+
+    Raises:
+        ImageError: There is no such file, it is no regular file, it is empty, too large, or cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for somebody to write to it.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        _refuse_path(error)
+    try:
+        with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 (an open descriptor, not a path)
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("not-a-file", "expected a picture file, got a folder, pipe or device")
+            if status.st_size > MAX_BYTES:
+                raise ImageError("too-large", f"expected at most {MAX_BYTES >> 20} MiB, got {status.st_size >> 20} MiB")
+            data = file.read()
+    except OSError as error:
+        _refuse_path(error)
+    if not data:
+        raise ImageError("empty", "the file is empty")
+    return data
+
+
+def decode(data: bytes, detail: int | None = None) -> Decoded:
+    """Decode the bytes of one picture.
+
+    Args:
+        data: The file's contents.
+        detail: Shorter side in pixels that is enough for the caller; lets a big JPEG decode at a reduced size.
+
+    Raises:
+        ImageError: The bytes are no picture of a known format, damaged, or beyond the limits.
+    """
+
+    def opened() -> Decoded:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    "too-large", f"expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}"
+                )
+            full = image.size
+            if detail is not None and image.format in ("JPEG", "MPO"):
+                image.draft(None, (detail, detail))
+            return _upright(image, full)
+
+    return _guarded(opened)
+
+
+def from_image(image: Image.Image) -> Decoded:
+    """Take a Pillow image in the same way as a decoded file.
+
+    Raises:
+        ImageError: The image cannot be loaded or has an unsupported mode.
+    """
+    return _guarded(lambda: _upright(image, image.size))
+
+
+def from_array(array: np.ndarray[Any, Any]) -> Decoded:
+    """Take an array in the same way as a decoded file.
+
+    Args:
+        array: uint8 (h, w), (h, w, 2), (h, w, 3) or (h, w, 4); or bool, uint16 or float32 (h, w), floats from 0 to 1.
+
+    Raises:
+        ImageError: The array has an unsupported shape or type.
+    """
+    try:
+        image = Image.fromarray(array)
+    except (TypeError, ValueError) as error:
+        raise ImageError("unsupported", f"expected a uint8 array (h, w), got {array.dtype} {array.shape}") from error
+    return from_image(image)
+
+
+def _guarded(decoding: Callable[[], Decoded]) -> Decoded:
+    try:
+        return decoding()
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("not-an-image", "not a PNG, JPEG, BMP, GIF, WEBP, TIFF or PNM picture") from None
+    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError("too-large", f"expected at most {MAX_PIXELS} pixels, got more than can be decoded") from None
+    except Exception as error:  # damaged files make Pillow raise nearly anything: SyntaxError, struct.error, KeyError …
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError("damaged", f"the picture is damaged: {reason}") from None
+
+
+def _upright(image: Image.Image, full: tuple[int, int]) -> Decoded:
+    image.load()
+    if image.format not in ("JPEG", "MPO"):
+        full = image.size  # a TIFF turns itself upright while it loads
+    orientation = _orientation(image)
+    picture = _eight_bit(image)
+    if orientation in _TURNS:
+        picture = picture.transpose(_TURNS[orientation])
+    width, height = full[::-1] if orientation in (5, 6, 7, 8) else full
+    return Decoded(picture, width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damaged EXIF beside good pixels: the picture is taken as it lies
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        return _scaled(image)
+    if image.has_transparency_data:
+        return image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+    if mode in ("L", "RGB"):
+        return image
+    if mode == "1":
+        return image.convert("L")
+    if mode == "LAB":  # Pillow converts it only through colour profiles; its first channel is the lightness
+        return image.getchannel(0)
+    return image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Bring grey levels of 16 bits (or floats from 0 to 1) to 8."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        levels = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
+        levels = np.clip(levels * 255 if levels.max() <= 1 else levels, 0, 255).round()
+    else:
+        levels = (np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535
+    grey = Image.fromarray(levels.astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        return Image.merge("LA", (grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))))
+    return grey
+
+
+def _refuse_path(error: OSError | ValueError) -> NoReturn:
+    if isinstance(error, OSError) and error.errno == errno.ENXIO:  # what opening a socket gives
+        raise ImageError("not-a-file", "expected a picture file, got a socket or device") from None
+    if isinstance(error, FileNotFoundError):
+        raise ImageError("not-found", "there is no such file") from None
+    reason = error.strerror if isinstance(error, OSError) else error
+    raise ImageError("unreadable", f"the file cannot be read: {reason}") from None

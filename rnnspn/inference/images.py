@@ -1,0 +1,176 @@
+"""Bring a picture into the form a model was trained on: H x W grey levels, light ink on a background of 0.
+
+Two coordinate systems: the model's (x, y) from -1 to +1, the centres of the first and the last pixel of its H x W
+input; and pixels of the picture as it is displayed (after its EXIF orientation), x to the right and y down, where
+(0, 0) is the centre of the top left pixel.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from rnnspn.inference import decoding
+from rnnspn.inference.decoding import Decoded
+
+Polarity = Literal["auto", "dark-on-light", "light-on-dark"]
+Pixels = NDArray[np.uint8]
+Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+
+_DETAIL = 3
+"""A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
+_CLEAN = 8
+"""A background up to this level counts as clean and is left alone."""
+_LEAST_CONTRAST = 85
+"""Paper is stretched as if its ink were at least this far from it, so that an empty sheet's grain stays faint."""
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the model's input.
+
+    Attributes:
+        left: Columns of background left of it.
+        top: Rows of background above it.
+        width: Its width in the input, in pixels.
+        height: Its height in the input, in pixels.
+        source_width: Its own width in pixels, as displayed.
+        source_height: Its own height in pixels, as displayed.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    source_width: int
+    source_height: int
+
+    @classmethod
+    def fitting(cls, source_width: int, source_height: int, width: int, height: int) -> "Placement":
+        """Scale a picture to fit width x height with its aspect kept, and centre it."""
+        scale = min(width / source_width, height / source_height)
+        fitted_width = min(width, max(1, round(source_width * scale)))
+        fitted_height = min(height, max(1, round(source_height * scale)))
+        left, top = (width - fitted_width) // 2, (height - fitted_height) // 2
+        return cls(left, top, fitted_width, fitted_height, source_width, source_height)
+
+
+def to_source(
+    points: NDArray[np.floating[Any]], placements: Sequence[Placement], height: int, width: int
+) -> NDArray[np.float64]:
+    """Map the model's coordinates to pixels of the pictures as displayed.
+
+    Args:
+        points: float (N, T, P, 2), (x, y) from -1 to +1, P points for each of T steps; points outside stay outside.
+        placements: Where each of the N pictures lies in its input.
+        height: Input height H in pixels.
+        width: Input width W in pixels.
+
+    Returns:
+        float64 (N, T, P, 2), (x, y) in pixels; (0, 0) is the centre of the top left pixel.
+    """
+    left, top, fitted_width, fitted_height, source_width, source_height = np.array(placements, np.float64).T
+    offsets = np.stack([left, top], axis=-1)[:, None, None]  # (N, 1, 1, 2)
+    scales = np.stack([source_width / fitted_width, source_height / fitted_height], axis=-1)[:, None, None]
+    pixels = (points.astype(np.float64) + 1) / 2 * (width - 1, height - 1)
+    mapped: NDArray[np.float64] = (pixels + 0.5 - offsets) * scales - 0.5
+    return mapped
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A picture as the model sees it.
+
+    Attributes:
+        pixels: uint8 (H, W), 0 background to 255 ink.
+        placement: Where the picture lies in it.
+    """
+
+    pixels: Pixels
+    placement: Placement
+
+
+def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
+    """Decode and fit one picture.
+
+    Args:
+        source: A path, a Pillow image, or an array as `decoding.from_array` takes it.
+        height: Input height H in pixels.
+        width: Input width W in pixels.
+        polarity: As for `fit`.
+
+    Raises:
+        ImageError: The picture cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        return fit(decoding.from_array(source), height, width, polarity)
+    if isinstance(source, Image.Image):
+        return fit(decoding.from_image(source), height, width, polarity)
+    return fit(decoding.decode(decoding.read_bytes(source), _DETAIL * max(height, width)), height, width, polarity)
+
+
+def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
+    """Make a picture grey, scale it to fit H x W with its aspect kept, and turn it light on dark.
+
+    Grey levels of a light-on-dark picture are never changed, so one of H x W pixels reaches the model bit for bit.
+    A dark-on-light one is inverted, and if its paper is not clean white, its levels are stretched to put the paper at
+    0 and the darkest ink at 255. What lies outside the picture is 0.
+
+    Args:
+        decoded: The picture.
+        height: Input height H in pixels.
+        width: Input width W in pixels.
+        polarity: `dark-on-light`, `light-on-dark`, or `auto`: a light border means dark ink; where the border is
+            transparent, the background is what contrasts with the visible part.
+    """
+    if polarity not in get_args(Polarity):
+        raise ValueError(f"expected the polarity {', '.join(get_args(Polarity))}; got {polarity!r}")
+    placement = Placement.fitting(decoded.width, decoded.height, width, height)
+    size = (placement.width, placement.height)
+    grey = decoded.image if decoded.image.mode == "L" else decoded.image.convert("L")
+    cover = None
+    if "A" in decoded.image.getbands():
+        alpha = decoded.image.getchannel("A")
+        grey = ImageChops.multiply(grey, alpha)
+        cover = _resized(alpha, size)
+    levels = _resized(grey, size)
+    if polarity == "dark-on-light" or (polarity == "auto" and _is_on_light(levels, cover)):
+        # With `levels` already weighted by the cover, this is the inverse of the picture laid over white.
+        levels = _stretched((255 if cover is None else np.maximum(cover, levels)) - levels)
+    if size == (width, height):
+        return Fitted(levels, placement)
+    pixels = np.zeros((height, width), np.uint8)
+    rows, columns = slice(placement.top, placement.top + size[1]), slice(placement.left, placement.left + size[0])
+    pixels[rows, columns] = levels
+    return Fitted(pixels, placement)
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    levels: NDArray[np.uint8] = np.asarray(image)
+    return levels
+
+
+def _border(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+
+
+def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> bool:
+    if cover is not None and _border(cover).mean() < 128:
+        visible = cover.sum(dtype=np.int64)
+        return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
+    border = _border(levels)
+    return bool(2 * np.count_nonzero(border > 127) > border.size)
+
+
+def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    paper = float(np.percentile(_border(levels), 75))
+    if paper <= _CLEAN:
+        return levels
+    gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)
+    stretched: NDArray[np.uint8] = np.clip((levels - paper) * gain, 0, 255).round().astype(np.uint8)
+    return stretched

@@ -1,0 +1,100 @@
+"""Turn what a user names into a list of picture paths: files, folders, globs, `@list.txt` and `-`."""
+
+# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH123, PTH207, PTH208
+# Names stay exactly as they were given: pathlib would tidy them up.
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from rnnspn.errors import InputError
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp"),
+    *(".tif", ".tiff", ".pnm", ".pbm", ".pgm", ".ppm", ".pam", ".pfm"),
+)
+"""Endings, in lower case, of the files that are taken from a folder."""
+
+
+def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
+    """List the pictures that the arguments name, in order, each path once.
+
+    A file is taken whatever its ending. A folder gives, sorted and recursively, what ends in one of `SUFFIXES`; links
+    to folders are followed, each folder once. A list holds one path a line (or NUL-ended, when it has a NUL),
+    relative to the working folder; what it names is not expanded further, save folders, and may be missing: that
+    costs its own record. A folder that cannot be listed stands for itself, so that it too ends as a failed record.
+
+    Args:
+        arguments: Paths, glob patterns, `@FILE` for a list of paths, `-` for a list on the standard input.
+        stdin: The standard input.
+
+    Returns:
+        Paths as `os.fsdecode` makes them: any bytes survive.
+
+    Raises:
+        InputError: A named path or list is missing, a pattern matches nothing, or there is no picture at all.
+    """
+    given = list(arguments)
+    expanded = [path for argument in given for path in _expanded(argument, stdin)]
+    folders: set[tuple[int, int]] = set()
+    seen: set[str] = set()
+    listed = []
+    for path in expanded:
+        for found in _walk(path, folders) if os.path.isdir(path) else (path,):
+            key = os.path.abspath(found)
+            if key not in seen:
+                seen.add(key)
+                listed.append(found)
+    if not listed:
+        named = ", ".join(given)
+        raise InputError(
+            f"expected pictures, found none in {named}; a folder's are those ending in {' '.join(SUFFIXES)}"
+        )
+    return listed
+
+
+def _expanded(argument: str, stdin: BinaryIO) -> list[str]:
+    if argument == "-":
+        return _lines(stdin.read())
+    if os.path.lexists(argument):
+        return [argument]
+    if argument.startswith("@"):
+        try:
+            with open(argument[1:], "rb") as file:
+                return _lines(file.read())
+        except OSError as error:
+            raise InputError(f"cannot read the list {argument[1:]}: {error.strerror}; name a readable file") from None
+    if glob.has_magic(argument):
+        if matches := sorted(glob.glob(argument, recursive=True)):
+            return matches
+        raise InputError(f"nothing matches {argument}; name pictures, folders or patterns that exist")
+    raise InputError(f"there is no file or folder {argument}; name pictures, folders or patterns that exist")
+
+
+def _lines(data: bytes) -> list[str]:
+    lines = data.split(b"\0") if b"\0" in data else (line.removesuffix(b"\r") for line in data.split(b"\n"))
+    return [os.fsdecode(line) for line in lines if line]
+
+
+def _walk(top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Walk a folder in sorted order; `seen` tells folders apart by device and inode, which ends loops of links."""
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        if not os.path.isdir(path):
+            yield path
+            continue
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            names = sorted(os.listdir(path), reverse=True)
+        except OSError:
+            yield path
+            continue
+        for name in names:
+            child = os.path.join(path, name)
+            if name.lower().endswith(SUFFIXES) or os.path.isdir(child):
+                waiting.append(child)

@@ -1,0 +1,206 @@
+"""Read an exported model and check it before ONNX Runtime sees a byte of it."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnnspn import contract
+from rnnspn.contract import ModelMetadata
+from rnnspn.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, GraphProto, ModelProto, SparseTensorProto, TensorProto, ValueInfoProto
+
+BUNDLED = "bundled"
+"""The word that names the model shipped with the package."""
+BUNDLED_FILE = "rnn-spn-d3.onnx"
+DEFAULT_FILE = "model.onnx"
+MAX_BYTES = 512 * 2**20
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An exported model that was checked.
+
+    Attributes:
+        path: Where it was read.
+        content: Its bytes: exactly those that were checked.
+        metadata: What it says about itself.
+        sha256: SHA-256 of `content`, in hexadecimal.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+    metadata: ModelMetadata
+    sha256: str
+
+    @property
+    def summary(self) -> str:
+        """Name the model in one line: its file, family, down-sampling factor and SHA-256."""
+        downsample = "" if self.metadata.downsample is None else f", d={self.metadata.downsample}"
+        return f"{self.path} ({self.metadata.family}{downsample}, sha256 {self.sha256[:12]})"
+
+
+def bundled() -> Path:
+    """Return where the bundled model lies: inside the installed package, else in the checkout's `assets/`.
+
+    Raises:
+        ModelFileError: There is none in either place.
+    """
+    places = (_PACKAGE / "assets/models" / BUNDLED_FILE, _PACKAGE.parent / "assets/models" / BUNDLED_FILE)
+    for place in places:
+        if place.is_file():
+            return place
+    raise ModelFileError(
+        f"this installation has no bundled model ({BUNDLED_FILE}); install rnnspn again or name a model"
+    )
+
+
+def default() -> Path:
+    """Return `model.onnx` of the working folder if there is one, else the bundled model.
+
+    Raises:
+        ModelFileError: There is neither.
+    """
+    local = Path(DEFAULT_FILE)
+    return local if local.exists() else bundled()
+
+
+def load(path: str | Path) -> ModelFile:
+    """Read a model once, check it against the contract, and keep the very bytes that were checked.
+
+    Args:
+        path: An `.onnx` file, or `"bundled"`.
+
+    Raises:
+        ModelFileError: The file cannot be read, is no ONNX model, or breaks the contract.
+    """
+    place = bundled() if path == BUNDLED else Path(path)
+    content = _read(place)
+    try:
+        model = _parse(content)
+        _check_safe(model)
+        metadata = _metadata(model)
+        _check_tensors(model.graph, metadata)
+    except ModelFileError as error:
+        raise ModelFileError(f"{place}: {error}") from None
+    return ModelFile(place, content, metadata, hashlib.sha256(content).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise ModelFileError(f"there is no model {path}; make one with rnnspn export, or use --model {BUNDLED}")
+        if not path.is_file():
+            raise ModelFileError(f"expected an .onnx file, got a folder or device: {path}")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ModelFileError(f"{path}: expected at most {MAX_BYTES >> 20} MiB, got {size >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model {path}: {error.strerror or error}; name a readable file") from None
+
+
+def _parse(content: bytes) -> "ModelProto":
+    import onnx
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception:  # protobuf's DecodeError, whose package ships no type information
+        raise ModelFileError("not an ONNX model, or a damaged one; export the model again") from None
+    if not model.graph.node:
+        raise ModelFileError("not an ONNX model, or an empty one; export the model again")
+    return model
+
+
+def _check_safe(model: "ModelProto") -> None:
+    """Refuse whatever would make the runtime open other files or run code from elsewhere."""
+    domains = {opset.domain for opset in model.opset_import}
+    domains.update(node.domain for graph in _graphs(model.graph) for node in graph.node)
+    if custom := sorted(domains - set(_STANDARD_DOMAINS)):
+        raise ModelFileError(
+            f"expected only standard operators, got the domains {', '.join(custom)}; export the model again"
+        )
+    if model.functions:
+        raise ModelFileError("expected no local functions; export the model again")
+    opset = max((opset.version for opset in model.opset_import), default=0)
+    if opset < contract.OPSET:
+        raise ModelFileError(f"expected opset {contract.OPSET} or later, got {opset}; export the model again")
+    if any(tensor.data_location or tensor.external_data for tensor in _tensors(model)):
+        raise ModelFileError("expected one self-contained file, got external data; export the model again")
+
+
+def _metadata(model: "ModelProto") -> ModelMetadata:
+    documents = [entry.value for entry in model.metadata_props if entry.key == contract.METADATA_KEY]
+    if len(documents) != 1:
+        raise ModelFileError("not a model made by rnnspn export: its metadata is missing")
+    return ModelMetadata.from_json(documents[0])
+
+
+def _check_tensors(graph: "GraphProto", metadata: ModelMetadata) -> None:
+    from onnx import TensorProto
+
+    steps, classes = metadata.steps, len(metadata.alphabet)
+    inputs = {contract.IMAGES: (TensorProto.UINT8, (metadata.height, metadata.width))}
+    outputs = {
+        contract.DIGITS: (TensorProto.INT64, (steps,)),
+        contract.PROBABILITIES: (TensorProto.FLOAT, (steps, classes)),
+    }
+    if metadata.family != "conv":
+        glimpses = 1 if metadata.family == "ffn-spn" else steps
+        outputs[contract.THETA] = (TensorProto.FLOAT, (glimpses, 2, 3))
+    for kind, found, expected in (("input", graph.input, inputs), ("output", graph.output, outputs)):
+        names = [value.name for value in found]
+        if sorted(names) != sorted(expected):
+            wanted = ", ".join(expected)
+            raise ModelFileError(f"expected the {kind}s {wanted}, got {', '.join(names)}; export the model again")
+        for value in found:
+            _check_tensor(value, *expected[value.name])
+
+
+def _check_tensor(value: "ValueInfoProto", element: int, shape: tuple[int, ...]) -> None:
+    tensor = value.type.tensor_type
+    sizes = [dimension.dim_value if dimension.HasField("dim_value") else "N" for dimension in tensor.shape.dim]
+    if tensor.elem_type != element or sizes != ["N", *shape]:
+        wanted = ", ".join(map(str, ("N", *shape)))
+        got = f"{_type_name(tensor.elem_type)} ({', '.join(map(str, sizes))})"
+        expected = f"{_type_name(element)} ({wanted})"
+        raise ModelFileError(f"expected {value.name} to be {expected}, got {got}; export the model again")
+
+
+def _type_name(element: int) -> str:
+    from onnx import TensorProto
+
+    return TensorProto.DataType.Name(element) if element in TensorProto.DataType.values() else f"type {element}"
+
+
+def _graphs(graph: "GraphProto") -> "Iterator[GraphProto]":
+    yield graph
+    for attribute in _attributes(graph):
+        for inner in (attribute.g, *attribute.graphs):
+            if inner.node or inner.initializer:
+                yield from _graphs(inner)
+
+
+def _attributes(graph: "GraphProto") -> "Iterator[AttributeProto]":
+    return (attribute for node in graph.node for attribute in node.attribute)
+
+
+def _tensors(model: "ModelProto") -> "Iterator[TensorProto]":
+    for graph in _graphs(model.graph):
+        yield from graph.initializer
+        yield from _dense(graph.sparse_initializer)
+        for attribute in _attributes(graph):
+            yield from (attribute.t, *attribute.tensors)
+            yield from _dense((attribute.sparse_tensor, *attribute.sparse_tensors))
+
+
+def _dense(sparse: "Iterable[SparseTensorProto]") -> "Iterator[TensorProto]":
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)

@@ -1,0 +1,275 @@
+r"""Write records as a table, text, JSON Lines or CSV, batch by batch, to a binary stream.
+
+Paths may hold any bytes. JSON Lines writes a byte that is no UTF-8 as `\udcXX` (Python's surrogate escape:
+`os.fsencode` of the parsed string gives the bytes back), CSV as it is, text as it is with backslash, newline, carriage
+return and tab escaped. A CSV field that a spreadsheet could take for a formula gets a leading apostrophe, and so does
+one that begins with an apostrophe: strip one to get the field back.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+
+from rnnspn import files
+from rnnspn.errors import OutputError, RnnspnError
+from rnnspn.inference.predictor import Failure, Reading, Record
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+Format = Literal["table", "text", "jsonl", "csv"]
+
+_CSV_HEADER = (
+    "path",
+    "digits",
+    "confidence",
+    "probabilities",
+    "provider",
+    "model_sha256",
+    "error_code",
+    "error_message",
+)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+_SURE, _LIKELY = 0.9, 0.5
+
+
+class ClosedPipeError(RnnspnError):
+    """The reader of the results went away: the run ends quietly."""
+
+    exit_code = 141
+
+
+class Writer(Protocol):
+    """Writes records, each batch completely."""
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Write a batch and flush it.
+
+        Raises:
+            ClosedPipeError: Nobody reads the stream any more.
+            OutputError: The stream cannot be written.
+        """
+
+
+def writer(form: Format, stream: BinaryIO, complain: Callable[[str], None], *, path_width: int = 40) -> Writer:
+    """Make the writer of a format.
+
+    Args:
+        form: `table`, `text`, `jsonl` or `csv`.
+        stream: Where to write.
+        complain: Takes one line for each failed record; only `text` uses it, having no place for failures.
+        path_width: Characters of the longest path, for the table.
+    """
+    if form == "table":
+        return TableWriter(stream, path_width)
+    if form == "text":
+        return TextWriter(stream, complain)
+    return JsonlWriter(stream) if form == "jsonl" else CsvWriter(stream)
+
+
+def default_format(output: Path | None, terminal: bool) -> Format:
+    """Choose a format: by the output file's ending, else a table on a terminal and text elsewhere."""
+    if output is None:
+        return "table" if terminal else "text"
+    by_suffix: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
+    return by_suffix.get(output.suffix.lower(), "text")
+
+
+@contextlib.contextmanager
+def destination(output: Path | None) -> Iterator[BinaryIO]:
+    """Open the place for the results.
+
+    A file is replaced only by a finished run. An interrupted one leaves what it has in `FILE.partial` beside it.
+
+    Args:
+        output: A file, or None for the standard output.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    target = Path(os.path.realpath(output))
+    if target.exists() and not target.is_file():  # /dev/null, a pipe: to be written to, not replaced
+        try:
+            with target.open("wb") as stream:
+                yield stream
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        return
+    with files.replacing(target) as temporary, temporary.open("wb") as stream:
+        try:
+            yield stream
+        except KeyboardInterrupt:
+            stream.flush()
+            temporary.replace(partial(output))
+            raise
+
+
+def partial(output: Path) -> Path:
+    """Return where an interrupted run leaves the results of this output file."""
+    target = Path(os.path.realpath(output))
+    return target.with_name(f"{target.name}.partial")
+
+
+def printable(path: str) -> str:
+    """Make a path fit for one line on a terminal: control characters and bytes that are no UTF-8 are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+class TextWriter:
+    """One line a reading: path, digits and confidence, separated by tabs; failures go to `complain`."""
+
+    def __init__(self, stream: BinaryIO, complain: Callable[[str], None]) -> None:
+        self._stream, self._complain = stream, complain
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Write a batch and flush it; see `Writer`."""
+        lines = []
+        for record in records:
+            if isinstance(record.outcome, Failure):
+                self._complain(f"{printable(record.path)}: {record.outcome.message}")
+                continue
+            name = record.path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+            lines.append(f"{name}\t{record.outcome.digits}\t{record.outcome.confidence:.4f}\n")
+        _put(self._stream, "".join(lines).encode("utf-8", "surrogateescape"))
+
+
+class JsonlWriter:
+    """One JSON object a line: a reading with its steps, or an error."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Write a batch and flush it; see `Writer`."""
+        text = "".join(json.dumps(as_dict(record), ensure_ascii=False) + "\n" for record in records)
+        # Only lone surrogates (odd bytes of a path) cannot be encoded; \udcXX is how JSON spells them.
+        _put(self._stream, text.encode("utf-8", "backslashreplace"))
+
+
+class CsvWriter:
+    """A header, then one row a record."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._header: tuple[tuple[str, ...], ...] = (_CSV_HEADER,)
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Write a batch and flush it; see `Writer`."""
+        text = io.StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerows(self._header)
+        self._header = ()
+        rows.writerows(_row(record) for record in records)
+        _put(self._stream, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+class TableWriter:
+    """A table for people: the columns keep their widths from batch to batch, so that it can grow on a terminal."""
+
+    def __init__(self, stream: BinaryIO, path_width: int) -> None:
+        from rich.console import Console
+
+        self._stream = stream
+        self._console = Console(file=io.StringIO(), force_terminal=stream.isatty() or None)
+        self._path_width = path_width
+        self._header = True
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Write a batch and flush it; see `Writer`."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, show_header=self._header, show_edge=False)
+        name_width = max(len("picture"), min(self._path_width, self._console.width * 2 // 5))
+        table.add_column("picture", width=name_width, no_wrap=True)
+        table.add_column("reading", min_width=len("reading"), no_wrap=True)
+        table.add_column("confidence", width=len("confidence"), no_wrap=True, justify="right")
+        table.add_column("each digit", ratio=1, no_wrap=True)
+        for record in records:
+            table.add_row(*_cells(record))
+        self._header = False
+        with self._console.capture() as captured:
+            self._console.print(table)
+        _put(self._stream, captured.get().encode("utf-8", "replace"))
+
+
+def _cells(record: Record) -> "tuple[Text, ...]":
+    from rich.text import Text
+
+    name, outcome = Text(printable(record.path)), record.outcome
+    if isinstance(outcome, Failure):
+        return name, Text("-", "red"), Text(""), Text(outcome.message, "red")
+    colour = "green" if outcome.confidence >= _SURE else "yellow" if outcome.confidence >= _LIKELY else "red"
+    each = "  ".join(f"{step.digit} {step.probability:4.0%}" for step in outcome.steps)
+    return name, Text(outcome.digits, f"bold {colour}"), Text(f"{outcome.confidence:.1%}", colour), Text(each, "dim")
+
+
+def as_dict(record: Record) -> dict[str, Any]:
+    """Return a record as plain data, probabilities to 6 places and pixels to 2."""
+    outcome = record.outcome
+    if isinstance(outcome, Failure):
+        return {"path": record.path, "error": {"code": outcome.code, "message": outcome.message}}
+    steps = [
+        {
+            "digit": step.digit,
+            "probability": round(step.probability, 6),
+            "quad": step.quad and [[round(x, 2), round(y, 2)] for x, y in step.quad],
+        }
+        for step in outcome.steps
+    ]
+    return {
+        "path": record.path,
+        "digits": outcome.digits,
+        "confidence": round(outcome.confidence, 6),
+        "steps": steps,
+        "provider": outcome.provider,
+        "model_sha256": outcome.model_sha256,
+    }
+
+
+def _row(record: Record) -> list[str]:
+    outcome = record.outcome
+    if isinstance(outcome, Failure):
+        return [_neutral(record.path), "", "", "", "", "", outcome.code, _neutral(outcome.message)]
+    return [
+        _neutral(record.path),
+        _neutral(outcome.digits),
+        *_figures(outcome),
+        outcome.provider,
+        outcome.model_sha256,
+        "",
+        "",
+    ]
+
+
+def _figures(reading: Reading) -> tuple[str, str]:
+    return f"{reading.confidence:.6f}", " ".join(f"{step.probability:.6f}" for step in reading.steps)
+
+
+def _neutral(field: str) -> str:
+    return f"'{field}" if field.startswith(_FORMULA_STARTS) else field
+
+
+def _put(stream: BinaryIO, data: bytes) -> None:
+    try:
+        stream.write(data)
+        stream.flush()
+    except BrokenPipeError:
+        raise ClosedPipeError("the reader of the results went away") from None
+    except OSError as error:
+        raise _cannot_write(getattr(stream, "name", "the results"), error) from error
+
+
+def _cannot_write(place: object, error: OSError) -> OutputError:
+    name = "the standard output" if place == "<stdout>" else place
+    return OutputError(f"cannot write {name}: {error.strerror or error}; choose another place or free this one")

@@ -1,0 +1,85 @@
+"""Error rates with their n and interval, counted the same way for checkpoints and exported files.
+
+Shapes: n sequences, T digits each.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def wilson_interval(wrong: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the interval of an error rate; the default z gives 95 %.
+
+    Args:
+        wrong: Errors counted.
+        total: Trials, 1 or more.
+        z: Standard normal quantile.
+
+    Returns:
+        Lower and upper end, each from 0 to 1.
+
+    Source: Wilson 1927.
+    """
+    rate, spread = wrong / total, z * z / total
+    centre = (rate + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / total + spread / (4 * total))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How often a model was wrong.
+
+    Attributes:
+        digits: Digits read.
+        wrong_digits: Digits read wrongly.
+        sequences: Sequences read.
+        wrong_sequences: Sequences with at least one wrong digit.
+        wrong_by_position: Wrong digits at each of the T positions.
+    """
+
+    digits: int
+    wrong_digits: int
+    sequences: int
+    wrong_sequences: int
+    wrong_by_position: tuple[int, ...]
+
+    @classmethod
+    def of(cls, read: NDArray[Any], labels: NDArray[Any]) -> "Score":
+        """Count the errors of readings, (n, T), against labels, (n, T)."""
+        wrong = np.asarray(read) != np.asarray(labels)
+        return cls(
+            digits=wrong.size,
+            wrong_digits=int(wrong.sum()),
+            sequences=len(wrong),
+            wrong_sequences=int(wrong.any(axis=1).sum()),
+            wrong_by_position=tuple(int(count) for count in wrong.sum(axis=0)),
+        )
+
+    @property
+    def digit_error(self) -> float:
+        """Share of digits read wrongly, from 0 to 1."""
+        return self.wrong_digits / self.digits
+
+    @property
+    def sequence_error(self) -> float:
+        """Share of sequences with a wrong digit, from 0 to 1."""
+        return self.wrong_sequences / self.sequences
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, rates and 95 % intervals as a dictionary that JSON can hold."""
+        return {
+            "digits": self.digits,
+            "wrong_digits": self.wrong_digits,
+            "digit_error": self.digit_error,
+            "digit_error_interval": list(wilson_interval(self.wrong_digits, self.digits)),
+            "sequences": self.sequences,
+            "wrong_sequences": self.wrong_sequences,
+            "sequence_error": self.sequence_error,
+            "sequence_error_interval": list(wilson_interval(self.wrong_sequences, self.sequences)),
+            "wrong_by_position": list(self.wrong_by_position),
+        }

@@ -1,0 +1,142 @@
+"""What a run learns from: the batch of any step, and the pictures it is validated on.
+
+A batch is a pure function of its step, so a resumed run sees exactly what an uninterrupted one would have seen.
+
+Shapes: B pictures, T steps, H x W pixels.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig
+from rnnspn.data.authors_2015 import SIZES, authors_2015
+from rnnspn.data.mnist import Mnist, load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures.
+
+    Attributes:
+        images: uint8 (B, H, W).
+        labels: int64 (B, T).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class Batches(Protocol):
+    """Anything that can make the training batch of a step."""
+
+    def at(self, step: int) -> Pictures:
+        """Return the batch of a step, counted from 0 over the whole run."""
+
+
+class SynthesisedBatches:
+    """New pictures at every step, made on the device."""
+
+    def __init__(self, sequences: Sequences, batch: int, device: torch.device) -> None:
+        self._batch = batch
+        self._device = device
+        self._sequences = sequences
+
+    def at(self, step: int) -> Pictures:
+        """Return the batch of a step."""
+        first = step * self._batch
+        if self._device.type == "cpu":  # NumPy's indexing is the faster one there
+            images, labels = self._sequences.pictures(np.arange(first, first + self._batch))
+            return Pictures(torch.from_numpy(images), torch.from_numpy(labels).long())
+        images, labels = self._sequences.pictures(torch.arange(first, first + self._batch, device=self._device))
+        return Pictures(images, labels.long())
+
+
+class FixedBatches:
+    """A fixed set, held on the device, in a new order every epoch."""
+
+    def __init__(self, pictures: Pictures, config: TrainConfig) -> None:
+        self._pictures = pictures
+        self._config = config
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def at(self, step: int) -> Pictures:
+        """Return the batch of a step."""
+        epoch, index = divmod(step, self._config.steps_per_epoch)
+        if self._order[0] != epoch:
+            order = np.random.default_rng((self._config.seed, epoch)).permutation(len(self._pictures.images))
+            self._order = epoch, torch.from_numpy(order).to(self._pictures.images.device)
+        chosen = self._order[1][index * self._config.batch : (index + 1) * self._config.batch]
+        return Pictures(self._pictures.images[chosen], self._pictures.labels[chosen])
+
+
+def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, device: torch.device) -> Batches:
+    """Return the training batches of a run.
+
+    Raises:
+        ConfigError: The source is unknown or does not have the model's shape.
+        DataError: MNIST is missing.
+    """
+    mnist = load_mnist()
+    if data.source == SYNTHESIS:
+        digits = mnist if device.type == "cpu" else mnist.to(device)
+        return SynthesisedBatches(_sequences(digits, "train", data, model), config.batch, device)
+    if data.source == AUTHORS_2015:
+        if not fits_authors_2015(model):
+            raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
+        return FixedBatches(_authors_pictures(mnist, "train", device), config)
+    raise ConfigError(f"expected data to be {SYNTHESIS} or {AUTHORS_2015}; got {data.source!r}")
+
+
+def held_out_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:
+    """Return the pictures of `validation` or `test`: the authors' published ones where they fit the model.
+
+    Other shapes and layouts get as many synthesised ones, always the same.
+    """
+    mnist = load_mnist()
+    if uses_authors_2015(data, model):
+        return _authors_pictures(mnist, split, device)
+    images, labels = _sequences(mnist, split, data, model).pictures(np.arange(SIZES[split]))
+    return _on(device, images, labels)
+
+
+def fits_authors_2015(model: ModelConfig) -> bool:
+    """Tell whether a model reads the shape of the authors' published data set."""
+    return (model.steps, model.height, model.width, model.alphabet) == (3, 100, 100, "0123456789")
+
+
+def uses_authors_2015(data: DataConfig, model: ModelConfig) -> bool:
+    """Tell whether a run is validated and tested on the authors' published data set."""
+    return fits_authors_2015(model) and data.layout == "authors"
+
+
+def ahead(batches: Batches, steps: range) -> Iterator[Pictures]:
+    """Yield the batches of `steps`, each made in the background while the one before is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as background:
+        coming = background.submit(batches.at, steps.start)
+        for step in steps:
+            pictures = coming.result()
+            if step + 1 < steps.stop:
+                coming = background.submit(batches.at, step + 1)
+            yield pictures
+
+
+def _sequences(mnist: Mnist, split: str, data: DataConfig, model: ModelConfig) -> Sequences:
+    if model.alphabet != "0123456789":
+        raise ConfigError(f"synthesis knows the alphabet 0123456789 only, got {model.alphabet!r}")
+    return Sequences(mnist, split, data.seed, data.layout, model.steps, model.height, model.width)
+
+
+def _authors_pictures(mnist: Mnist, split: str, device: torch.device) -> Pictures:
+    return _on(device, *authors_2015(mnist, split))
+
+
+def _on(device: torch.device, images: object, labels: object) -> Pictures:
+    return Pictures(torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device).long())

@@ -1,0 +1,174 @@
+"""Checkpoints: safetensors for the numbers, JSON for the rest; nothing in them can run code.
+
+A run folder holds
+
+    config.json              the three configurations
+    metrics.jsonl            one line per epoch
+    checkpoint.safetensors   the whole state, to go on from
+    model.safetensors        the weights of the best validation epoch, to evaluate and export
+    test.jsonl               one line per look at the test set
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from rnnspn.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
+from rnnspn.errors import CheckpointError, ConfigError
+from rnnspn.files import write_bytes, write_text
+from rnnspn.models.networks import Network
+from rnnspn.scores import Score
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "checkpoint.safetensors"
+TEST_LOG = "test.jsonl"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the outcome of a run."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configurations as a dictionary that JSON can hold."""
+        return {"model": to_dict(self.model), "data": to_dict(self.data), "train": to_dict(self.train)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
+        """Rebuild the configurations.
+
+        Raises:
+            ConfigError: A value is missing, unknown or not legal.
+        """
+        try:
+            return cls(
+                from_dict(ModelConfig, values["model"]),
+                from_dict(DataConfig, values["data"]),
+                from_dict(TrainConfig, values["train"]),
+            )
+        except (KeyError, AttributeError) as error:
+            raise ConfigError(f"the run's configuration lacks {error}") from None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's contents.
+
+    Attributes:
+        config: The run it belongs to.
+        notes: JSON values beside the tensors: step, epoch, validation score.
+        tensors: Tensors by name.
+    """
+
+    config: RunConfig
+    notes: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint atomically.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        header = {"format": FORMAT, "config": self.config.to_dict(), "notes": self.notes}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        write_bytes(path, save(tensors, {"rnnspn": json.dumps(header, sort_keys=True)}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: The file is missing, damaged or not one of ours.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["rnnspn"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except FileNotFoundError:
+            raise CheckpointError(f"there is no checkpoint {path}; train one with 'rnnspn train'") from None
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{path} is not a readable rnnspn checkpoint ({error})") from None
+        if header.get("format") != FORMAT:
+            raise CheckpointError(f"{path} has format {header.get('format')!r}, this release reads format {FORMAT}")
+        try:
+            return cls(RunConfig.from_dict(header["config"]), header["notes"], tensors)
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+
+    def network(self) -> Network:
+        """Rebuild the network with the checkpoint's weights, ready to read.
+
+        Raises:
+            CheckpointError: Weights are missing, left over or of another shape.
+        """
+        network = Network(self.config.model)
+        load_weights(network, self.tensors)
+        return network.eval()
+
+
+def load_weights(network: Network, tensors: dict[str, Tensor]) -> None:
+    """Put weights into a network.
+
+    Raises:
+        CheckpointError: Weights are missing, left over or of another shape.
+    """
+    expected = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != given:
+        wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
+        raise CheckpointError(
+            f"the checkpoint does not fit its own configuration: expected other weights for {', '.join(wrong[:3])}"
+            f"{' and more' if len(wrong) > 3 else ''}"
+        )
+    with torch.no_grad():
+        for name, weight in network.state_dict().items():
+            weight.copy_(tensors[name])
+
+
+def find_model(runs: Path = Path("runs")) -> Path:
+    """Return the newest finished model under a folder of runs.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    models = sorted(runs.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not models:
+        raise CheckpointError(f"no trained model under {runs}/; train one with 'rnnspn train' or name it with --checkpoint")
+    return models[-1]
+
+
+def log_test_score(run: Path, checkpoint_sha256: str, data: str, score: Score, when: str) -> None:
+    """Add a look at the test set to a run's log, `test.jsonl`.
+
+    Args:
+        run: The run folder.
+        checkpoint_sha256: SHA-256 of the file that was tested.
+        data: Name of the test set.
+        score: What came out.
+        when: Date and time, ISO 8601.
+
+    Raises:
+        OutputError: The log cannot be written.
+    """
+    log = run / TEST_LOG
+    past = log.read_text() if log.exists() else ""
+    look = {"when": when, "checkpoint_sha256": checkpoint_sha256, "data": data, **score.to_dict()}
+    write_text(log, past + json.dumps(look) + "\n")
+
+
+def logged_test_score(run: Path, checkpoint_sha256: str) -> dict[str, Any] | None:
+    """Return the newest logged look at the test set of exactly this checkpoint, or None."""
+    log = run / TEST_LOG
+    looks = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return next((look for look in reversed(looks) if look["checkpoint_sha256"] == checkpoint_sha256), None)

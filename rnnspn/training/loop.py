@@ -1,0 +1,265 @@
+"""The training loop: resumable at any step, and on the CPU to the last bit."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rnnspn.errors import CheckpointError
+from rnnspn.files import write_text
+from rnnspn.models.networks import Network
+from rnnspn.training.batches import Batches, Pictures, ahead, held_out_pictures, training_batches
+from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
+from rnnspn.training.evaluation import as_input, score_network
+from rnnspn.training.figures import draw_attention, draw_curves
+from rnnspn.training.optimisation import (
+    WeightAverage,
+    clip_gradients,
+    dropout_rate,
+    learning_rate,
+    loss_of,
+    make_optimiser,
+)
+
+_REPORT_STEPS = 20
+_FIRST_REPORT = 6
+_WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, told every few steps.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps in the whole run.
+        batch: Pictures per step.
+        loss: Mean classification loss of the epoch so far.
+        error: Share of training digits read wrongly in the epoch so far.
+        images_per_second: Speed since the last report.
+    """
+
+    step: int
+    steps: int
+    batch: int
+    loss: float
+    error: float
+    images_per_second: float
+
+
+@dataclass
+class Observer:
+    """What a run tells while it goes on; every call is optional."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Tally:
+    """What a run has to remember beside its tensors."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    wrong: float = 0.0
+    best_error: float = math.inf
+    best_epoch: int = -1
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """One run: its network, optimiser, data and tally.
+
+    Args:
+        folder: The run folder.
+        config: The three configurations.
+        device: Where to train.
+        observer: Told of progress, asked whether to stop.
+        checkpoint_seconds: Longest stretch of work that a kill can cost.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        device: torch.device,
+        observer: Observer | None = None,
+        checkpoint_seconds: float = 30.0,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.device = device
+        self.observer = observer or Observer()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.tally = Tally()
+        torch.manual_seed(config.train.seed)
+        network = Network(config.model)
+        if network.localisation is not None:
+            network.localisation.affine.start_at(config.train.initial_scale)
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.averaged = Network(config.model).to(device, memory_format=torch.channels_last).eval()
+        self.optimiser = make_optimiser(self.network, config.train)
+        self.average = WeightAverage(self.network, config.train.weight_average)
+
+    def run(self) -> bool:
+        """Train to the end, or until asked to stop.
+
+        Returns:
+            True when the run is finished, False when it was stopped; its checkpoint then knows where to go on.
+
+        Raises:
+            ConfigError: The data do not fit the model.
+            DataError: The data are missing.
+            OutputError: The run folder cannot be written.
+        """
+        config = self.config.train
+        write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
+        batches = training_batches(self.config.data, self.config.model, config, self.device)
+        validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
+        while not self.finished:
+            if not self._train_epoch(batches):
+                self.save()
+                return False
+            self._close_epoch(validation)
+            self.save()
+        return True
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done or patience has run out."""
+        done = len(self.tally.epochs)
+        return done >= self.config.train.epochs or done - 1 - self.tally.best_epoch >= self.config.train.patience
+
+    def _train_epoch(self, batches: Batches) -> bool:
+        """Train what is left of an epoch; False when asked to stop."""
+        config, tally = self.config.train, self.tally
+        self.network.train()
+        saved = reported = time.monotonic()
+        first = tally.step
+        totals = torch.tensor([tally.loss_sum, tally.wrong], dtype=torch.float64, device=self.device)
+        since = tally.step
+        end = (len(tally.epochs) + 1) * config.steps_per_epoch
+        for pictures in ahead(batches, range(tally.step, end)):
+            totals += self._step(pictures)
+            tally.step += 1
+            if tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
+                since, reported = tally.step, time.monotonic()
+            stop = self.observer.should_stop()
+            save = time.monotonic() - saved >= self.checkpoint_seconds
+            due = tally.step % _REPORT_STEPS == 0 or tally.step - first == _FIRST_REPORT or tally.step == end
+            if due or stop or save:
+                tally.loss_sum, tally.wrong = totals.tolist()
+                now = time.monotonic()
+                self._report((tally.step - since) * config.batch / (now - reported))
+                since, reported = tally.step, now
+            if stop:
+                return False
+            if save:
+                self.save()
+                saved = time.monotonic()
+        return True
+
+    def _step(self, pictures: Pictures) -> torch.Tensor:
+        """Take one optimiser step; return the loss and the number of wrong digits, float (2,)."""
+        config, step = self.config.train, self.tally.step
+        rate = dropout_rate(config, step)
+        if rate:
+            self.network.set_dropout(rate)
+            torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(config, step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            output = self.network(as_input(pictures.images))
+        loss, classification = loss_of(output, pictures.labels, config)
+        self.optimiser.zero_grad()
+        loss.backward()
+        clip_gradients(self.network, config)
+        self.optimiser.step()
+        self.average.update(self.network, step)
+        wrong = (output.logits.argmax(-1) != pictures.labels).sum()
+        return torch.stack([classification, wrong.float()])
+
+    def _report(self, images_per_second: float) -> None:
+        config, tally = self.config.train, self.tally
+        done = tally.step - len(tally.epochs) * config.steps_per_epoch
+        error = tally.wrong / (done * config.batch * self.config.model.steps)
+        steps = config.epochs * config.steps_per_epoch
+        self.observer.on_progress(Progress(tally.step, steps, config.batch, tally.loss_sum / done, error, images_per_second))
+
+    def _close_epoch(self, validation: Pictures) -> None:
+        """Validate, keep the weights if they are the best so far, and write the epoch's record and pictures."""
+        config, tally = self.config.train, self.tally
+        load_weights(self.averaged, self.average.weights)
+        score = score_network(self.averaged, validation)
+        epoch = len(tally.epochs)
+        record = {
+            "epoch": epoch,
+            "images": tally.step * config.batch,
+            "learning_rate": learning_rate(config, tally.step - 1),
+            "train_loss": tally.loss_sum / config.steps_per_epoch,
+            "train_digit_error": tally.wrong / (config.steps_per_epoch * config.batch * self.config.model.steps),
+            "validation_digit_error": score.digit_error,
+            "validation_sequence_error": score.sequence_error,
+        }
+        if score.digit_error < tally.best_error:
+            tally.best_error, tally.best_epoch = score.digit_error, epoch
+            notes = {"epoch": epoch, "validation": score.to_dict()}
+            Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
+        tally.epochs.append(record)
+        tally.loss_sum, tally.wrong = 0.0, 0.0
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
+        draw_curves(tally.epochs, self.folder / "curves.png")
+        draw_attention(self.averaged, validation.images[:3], self.folder / "attention.png")
+        self.observer.on_epoch(record)
+
+    def save(self) -> None:
+        """Write the whole state, atomically.
+
+        Raises:
+            OutputError: The run folder cannot be written.
+        """
+        tensors = {f"weights/{name}": weight for name, weight in self.network.state_dict().items()}
+        tensors |= {f"average/{name}": weight for name, weight in self.average.weights.items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{name}": value for name, value in state.items()}
+        Checkpoint(self.config, {"tally": self.tally.__dict__}, tensors).save(self.folder / STATE_FILE)
+
+    def restore(self) -> None:
+        """Go back to where the run folder's checkpoint stands.
+
+        Raises:
+            CheckpointError: There is none, it is damaged, or it belongs to another configuration.
+        """
+        path = self.folder / STATE_FILE
+        checkpoint = Checkpoint.load(path)
+        if checkpoint.config != self.config:
+            raise CheckpointError(f"{path} belongs to another configuration; resume with its own options or choose another --out")
+        try:
+            self.tally = Tally(**checkpoint.notes["tally"])
+            load_weights(self.network, _below("weights/", checkpoint.tensors))
+            for name, tensor in _below("average/", checkpoint.tensors).items():
+                self.average.weights[name].copy_(tensor)
+            self._restore_optimiser(_below("optimiser/", checkpoint.tensors))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} lacks part of the state ({error}); train again") from None
+
+    def _restore_optimiser(self, tensors: dict[str, torch.Tensor]) -> None:
+        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, key = name.split("/")
+            like = weights[int(index)]
+            if tensor.shape == like.shape:  # the fused optimiser needs the weight's own memory layout
+                tensor = torch.empty_like(like).copy_(tensor)
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,132 @@
+"""One optimiser step: loss, clipping, learning rate, RMSprop as the authors used it, and the average of the weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnnspn.config import TrainConfig
+from rnnspn.models.networks import Network, Output
+
+_WARM_UP = 0.1
+"""Share of the steps over which `one-cycle` rises to its peak."""
+
+
+class RMSprop(torch.optim.Optimizer):
+    """RMSprop with its epsilon inside the root: p -= lr * g / sqrt(mean of g squared + epsilon).
+
+    Args:
+        parameters: The weights.
+        lr: Learning rate.
+        decay: Decay rho of the running mean.
+        epsilon: Added inside the root.
+
+    Source: Tieleman and Hinton 2012, as in the authors' code; torch's own adds epsilon outside the root.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, decay: float = 0.9, epsilon: float = 1e-6
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "decay": decay, "epsilon": epsilon})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move the weights along their gradients."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                mean_square = self.state[weight].setdefault("mean_square", torch.zeros_like(weight))
+                mean_square.mul_(group["decay"]).addcmul_(weight.grad, weight.grad, value=1 - group["decay"])
+                weight.addcdiv_(weight.grad, (mean_square + group["epsilon"]).sqrt(), value=-group["lr"])
+
+
+def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the configured optimiser; weight decay acts on matrices and filters, not on biases."""
+    if config.optimiser == "rmsprop":
+        return RMSprop(network.parameters(), config.learning_rate)
+    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step, counted from 0 over the whole run."""
+    if config.schedule == "paper":
+        epoch = step // config.steps_per_epoch
+        return config.learning_rate / 1.5 ** (0 if epoch < 32 else 1 + (epoch - 32) // 12)
+    progress = (step + 1) / (config.epochs * config.steps_per_epoch)
+    if progress < _WARM_UP:
+        return config.learning_rate * progress / _WARM_UP
+    return config.learning_rate * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
+
+
+def dropout_rate(config: TrainConfig, step: int) -> float:
+    """Return the dropout rate of a step: it rises linearly over the first epochs."""
+    ramp = config.dropout_ramp_epochs * config.steps_per_epoch
+    return config.dropout * min(1.0, step / ramp) if ramp else config.dropout
+
+
+def loss_of(output: Output, labels: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Return what to minimise, and the classification loss in it.
+
+    Args:
+        output: The network's output; logits float (B, T, K), theta float (B, G, 2, 3) or None.
+        labels: int64 (B, T).
+        config: Gives `log_epsilon`, `zoom` and `zoom_weight`.
+
+    Returns:
+        Two scalars.
+    """
+    logits = output.logits.float().flatten(0, 1)
+    if config.log_epsilon:
+        named = logits.softmax(-1).gather(1, labels.reshape(-1, 1))
+        classification = -(named + config.log_epsilon).log().mean()
+    else:
+        classification = F.cross_entropy(logits, labels.flatten())
+    if not config.zoom_weight or output.theta is None:
+        return classification, classification.detach()
+    return classification + config.zoom_weight * stray(output.theta, config.zoom), classification.detach()
+
+
+def stray(theta: Tensor, zoom: float) -> Tensor:
+    """Return how far glimpses stray from plain crops of the picture's inside, squared.
+
+    A glimpse beyond the border sees one colour and gets no gradient, so nothing else would ever bring it back.
+
+    Args:
+        theta: float (B, G, 2, 3).
+        zoom: Scale of a plain crop.
+
+    Returns:
+        The mean over all glimpses: the squared distance of the linear part from `zoom` times the identity, plus that
+        of the centre from the nearest place where three quarters of a plain crop lie inside the picture.
+    """
+    linear, centre = theta[..., :2], theta[..., 2]
+    distortion = (linear - zoom * torch.eye(2, device=theta.device)).square().sum((-1, -2))
+    outside = (centre.abs() - (1 - zoom / 2)).clamp_min(0).square().sum(-1)
+    return (distortion + outside).mean()
+
+
+def clip_gradients(network: nn.Module, config: TrainConfig) -> None:
+    """Clip each gradient element, then the total norm, as configured."""
+    if config.clip_element:
+        nn.utils.clip_grad_value_(network.parameters(), config.clip_element)
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+
+
+class WeightAverage:
+    """An exponential average of a network's weights, kept beside it."""
+
+    def __init__(self, network: Network, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: Network, step: int) -> None:
+        """Take in the weights after a step; early on the average is shorter, so that it forgets the start."""
+        decay = min(self.decay, (step + 1) / (step + 10))
+        averages = [self.weights[name] for name, _ in network.named_parameters()]
+        torch._foreach_lerp_(averages, [weight.detach() for weight in network.parameters()], 1 - decay)

@@ -1,0 +1,57 @@
+"""The two training recipes."""
+
+from dataclasses import replace
+from typing import Any
+
+from rnnspn.config import AUTHORS_2015, SYNTHESIS, ModelConfig, TrainConfig
+from rnnspn.errors import ConfigError
+
+PAPER = TrainConfig(
+    recipe="paper",
+    epochs=300,
+    batch=100,
+    optimiser="rmsprop",
+    schedule="paper",
+    learning_rate=5e-4,
+    log_epsilon=1e-5,
+    patience=50,
+)
+"""Appendix of the paper and the authors' code; the dropout rate is each row's own."""
+
+BEST = TrainConfig(
+    recipe="best",
+    epochs=60,
+    batch=128,
+    optimiser="adamw",
+    schedule="one-cycle",
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    precision="bfloat16",
+    weight_average=0.999,
+    initial_scale=0.45,
+    zoom=0.38,
+    zoom_weight=0.5,
+)
+"""Pictures without end, AdamW, one cycle of the learning rate, averaged weights, glimpses held near a digit's size."""
+
+RECIPES = {"paper": PAPER, "best": BEST}
+
+
+def train_config(recipe: str, model: ModelConfig, **overrides: Any) -> TrainConfig:
+    """Return a recipe for a family, with some values replaced.
+
+    Raises:
+        ConfigError: The recipe or a value is not legal.
+    """
+    if recipe not in RECIPES:
+        raise ConfigError(f"expected recipe to be one of {', '.join(RECIPES)}; got {recipe!r}")
+    config = RECIPES[recipe]
+    if recipe == "paper" and model.family == "rnn-spn":
+        config = replace(config, clip_element=1.0, dropout_ramp_epochs=5)
+    return replace(config, **overrides)
+
+
+def default_source(recipe: str) -> str:
+    """Return where a recipe takes its pictures from."""
+    return AUTHORS_2015 if recipe == "paper" else SYNTHESIS

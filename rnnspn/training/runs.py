@@ -1,0 +1,103 @@
+"""Run folders: which one to start, which one to go on with, and where to train."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rnnspn.config import DataConfig, family_config
+from rnnspn.errors import CheckpointError, ConfigError, OutputError
+from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
+from rnnspn.training.recipes import default_source, train_config
+
+RUNS = Path("runs")
+
+
+def new_config(
+    family: str,
+    recipe: str,
+    *,
+    downsample: int | None = None,
+    data: str | None = None,
+    layout: str = "authors",
+    seed: int = 0,
+    shape: tuple[int, int, int] = (3, 100, 100),
+    **train: Any,
+) -> RunConfig:
+    """Return the configuration of a new run.
+
+    Args:
+        family: Family of the paper.
+        recipe: Name of a recipe.
+        downsample: Down-sampling factor, None for the family's default.
+        data: Source of pictures, None for the recipe's.
+        layout: Placement of synthesised digits.
+        seed: Seed of weights, order, dropout and synthesis.
+        shape: Digits T, height H and width W in pixels.
+        train: Values of `TrainConfig` to replace; None keeps the recipe's.
+
+    Raises:
+        ConfigError: A value is not legal.
+    """
+    steps, height, width = shape
+    given = {} if downsample is None else {"downsample": downsample}
+    model = family_config(family, steps=steps, height=height, width=width, **given)
+    overrides = {name: value for name, value in train.items() if value is not None}
+    if "epoch_images" in overrides:
+        overrides["batch"] = min(train_config(recipe, model).batch, overrides["epoch_images"])
+    return RunConfig(
+        model,
+        DataConfig(source=data or default_source(recipe), layout=layout, seed=seed),
+        train_config(recipe, model, seed=seed, **overrides),
+    )
+
+
+def new_folder(wanted: Path | None, config: RunConfig) -> Path:
+    """Return the folder of a new run: the one wanted, else the first free name under `runs/`.
+
+    Raises:
+        OutputError: The folder wanted already holds a run.
+    """
+    if wanted is not None:
+        if any((wanted / name).exists() for name in (STATE_FILE, MODEL_FILE, "config.json")):
+            raise OutputError(f"{wanted} already holds a run; add --resume to go on with it, or choose another --out")
+        return wanted
+    factor = f"-d{config.model.downsample}" if config.model.downsample else ""
+    name = f"{config.model.family}{factor}-{config.train.recipe}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(RUNS / free for free in names if not (RUNS / free).exists())
+
+
+def existing(wanted: Path | None) -> tuple[Path, RunConfig]:
+    """Return the folder and configuration of a run to go on with: the one wanted, else the newest.
+
+    Raises:
+        CheckpointError: There is none, or its configuration cannot be read.
+    """
+    if wanted is None:
+        states = sorted(RUNS.glob(f"*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime)
+        if not states:
+            raise CheckpointError(f"no run to go on with under {RUNS}/; name one with --out, or start without --resume")
+        wanted = states[-1].parent
+    path = wanted / "config.json"
+    try:
+        return wanted, RunConfig.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise CheckpointError(f"{wanted} holds no run; start one without --resume") from None
+    except (OSError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path} is not a readable configuration ({error})") from None
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the device: the one wanted; `auto` takes CUDA where there is one.
+
+    Raises:
+        ConfigError: CUDA was asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("expected a CUDA device and found none; train with --device cpu, or install torch for CUDA")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)

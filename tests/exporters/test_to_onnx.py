@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from exporters import to_onnx
+from exporters.onnx_graph import build_graph
+from exporters.to_onnx import export
+from rnnspn import contract
+from rnnspn.config import family_config
+from rnnspn.contract import ModelMetadata
+from rnnspn.errors import CheckpointError, OutputError, ParityError
+from rnnspn.models.networks import Network
+from rnnspn.scores import Score
+from rnnspn.training.checkpoint import log_test_score
+from tests.exporters.conftest import lively_network, save_checkpoint
+
+
+def shapes(values: object) -> dict[str, list[object]]:
+    return {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in values  # type: ignore[attr-defined]
+    }
+
+
+def test_the_file_keeps_the_contract(checkpoint: Path, tmp_path: Path) -> None:
+    written = export(checkpoint, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    assert shapes(model.graph.input) == {"images": ["N", 100, 100]}
+    assert shapes(model.graph.output) == {
+        "digits": ["N", 3],
+        "probabilities": ["N", 3, 10],
+        "theta": ["N", 3, 2, 3],
+    }
+    types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    assert types == {
+        "images": onnx.TensorProto.UINT8,
+        "digits": onnx.TensorProto.INT64,
+        "probabilities": onnx.TensorProto.FLOAT,
+        "theta": onnx.TensorProto.FLOAT,
+    }
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("GridSample") == 1
+    assert not set(kinds) & {"Loop", "If", "Scan", "GRU", "AffineGrid", "Shape"}
+    assert not model.functions
+    assert not any(item.external_data for item in model.graph.initializer)
+    assert written.size_bytes == (tmp_path / "model.onnx").stat().st_size
+    assert written.nodes == len(kinds) < 90
+
+
+def test_the_file_names_no_path_of_the_machine(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "model.onnx")
+    data = (tmp_path / "model.onnx").read_bytes()
+    assert b"stack_trace" not in data
+    assert b".py" not in data
+    assert str(Path(__file__).parents[2]).encode() not in data
+
+
+def test_the_metadata_is_json_that_reads_back(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "model.onnx")
+    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
+    assert entry.key == contract.METADATA_KEY
+    metadata = ModelMetadata.from_json(entry.value)
+    assert (metadata.family, metadata.downsample, metadata.steps) == ("rnn-spn", 3, 3)
+    assert metadata.test_error is None
+    assert metadata.parity["pictures"] >= 256
+    assert metadata.versions["torch"] == torch.__version__
+    assert json.loads(metadata.to_json()) == json.loads(entry.value)
+
+
+def test_a_logged_look_at_the_test_set_goes_into_the_metadata(checkpoint: Path, tmp_path: Path) -> None:
+    first = ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "a.onnx"))
+    score = Score(30, 3, 10, 2, (1, 1, 1))
+    log_test_score(checkpoint.parent, "of another checkpoint", "authors-2015", score, "2026-01-01T00:00:00")
+    assert ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "b.onnx")).test_error is None
+    log_test_score(checkpoint.parent, first.checkpoint_sha256, "authors-2015", score, "2026-01-02T00:00:00")
+    logged = ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "c.onnx")).test_error
+    assert logged is not None
+    assert (logged["wrong_digits"], logged["digits"]) == (3, 30)
+
+
+def _metadata(checkpoint: Path, target: Path) -> str:
+    export(checkpoint, target)
+    return onnx.load(target).metadata_props[0].value
+
+
+def test_a_graph_that_disagrees_leaves_no_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_another(network: Network, opset: int) -> onnx.ModelProto:
+        with torch.no_grad():
+            other = lively_network(network.config)
+            other.classifier.hidden.weight.add_(0.01)
+        return build_graph(other, opset)
+
+    monkeypatch.setattr(to_onnx, "build_graph", build_another)
+    with pytest.raises(ParityError, match="differs from PyTorch"):
+        export(checkpoint, tmp_path / "out" / "model.onnx")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "outputs", "glimpses"), [("ffn-spn", 3, 1), ("conv", 2, 0)]
+)
+def test_the_other_families_keep_the_contract(tmp_path: Path, family: str, outputs: int, glimpses: int) -> None:
+    config = family_config(family, classifier_filters=12, classifier_units=40)
+    path = save_checkpoint(lively_network(config), tmp_path / "model.safetensors")
+    export(path, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    assert len(model.graph.output) == outputs
+    assert sum(node.op_type == "GridSample" for node in model.graph.node) == glimpses
+    if glimpses:
+        assert shapes(model.graph.output)["theta"] == ["N", 1, 2, 3]
+
+
+def test_a_missing_a_damaged_and_an_incomplete_checkpoint_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        export(tmp_path / "none.safetensors", target)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="not a readable"):
+        export(damaged, target)
+    network = lively_network(family_config("rnn-spn", gru_units=8))
+    save_checkpoint(network, tmp_path / "whole.safetensors")
+    state = network.state_dict()
+    state.pop("classifier.hidden.bias")
+    network.state_dict = lambda: state  # type: ignore[method-assign,assignment]
+    incomplete = save_checkpoint(network, tmp_path / "incomplete.safetensors")
+    with pytest.raises(CheckpointError, match=r"classifier\.hidden\.bias"):
+        export(incomplete, target)
+    assert not target.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"):
+        export(checkpoint, tmp_path / "file" / "model.onnx")

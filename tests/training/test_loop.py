@@ -1,0 +1,141 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rnnspn.config import DataConfig, ModelConfig, family_config
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import CheckpointError
+from rnnspn.training import loop
+from rnnspn.training.batches import Pictures
+from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
+from rnnspn.training.loop import Observer, Trainer
+from rnnspn.training.recipes import train_config
+
+CPU = torch.device("cpu")
+
+
+def small_run(recipe: str, **overrides: object) -> RunConfig:
+    model = family_config("rnn-spn", gru_units=24, localisation_filters=4, classifier_filters=6, classifier_units=24)
+    train = train_config(recipe, model, **({"epochs": 2, "epoch_images": 192, "batch": 32} | overrides))
+    return RunConfig(model, DataConfig(seed=5), train)
+
+
+def few_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:
+    """Validate on a few pictures: what is tested here is the loop, not the network."""
+    images, labels = Sequences(load_mnist(), split).pictures(np.arange(50))
+    return Pictures(torch.from_numpy(images), torch.from_numpy(labels).long())
+
+
+@pytest.fixture(autouse=True)
+def short_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "held_out_pictures", few_pictures)
+
+
+def stop_after(steps: int) -> Observer:
+    asked = iter(range(1, 1_000_000))
+    return Observer(should_stop=lambda: next(asked) == steps)
+
+
+@pytest.mark.parametrize("config", [small_run("best"), small_run("paper", dropout=0.3)], ids=["best", "paper"])
+@pytest.mark.parametrize("stop", [1, 5, 6, 11])
+def test_a_stopped_and_resumed_run_ends_with_the_same_bytes(tmp_path: Path, config: RunConfig, stop: int) -> None:
+    assert Trainer(tmp_path / "whole", config, CPU).run()
+    assert not Trainer(tmp_path / "parts", config, CPU, stop_after(stop)).run()
+    resumed = Trainer(tmp_path / "parts", config, CPU)
+    resumed.restore()
+    assert resumed.run()
+    for name in (MODEL_FILE, STATE_FILE, "metrics.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+
+
+def test_the_byte_comparison_notices_a_run_that_saw_other_pictures(tmp_path: Path) -> None:
+    config = small_run("best")
+    Trainer(tmp_path / "a", config, CPU).run()
+    Trainer(tmp_path / "b", replace(config, data=DataConfig(seed=6)), CPU).run()
+    a, b = (Checkpoint.load(tmp_path / run / MODEL_FILE).tensors for run in "ab")
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_lowers_the_loss_on_an_easy_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneDigit:
+        def at(self, step: int) -> Pictures:
+            return Pictures(torch.full((32, 100, 100), 40, dtype=torch.uint8), torch.full((32, 3), 7))
+
+    monkeypatch.setattr(loop, "training_batches", lambda *arguments: OneDigit())
+    trainer = Trainer(tmp_path, small_run("best", epochs=4), CPU)
+    trainer.run()
+    losses = [record["train_loss"] for record in trainer.tally.epochs]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_training_stops_when_patience_runs_out(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, small_run("best", epochs=30, patience=2, learning_rate=1e-12, weight_average=0.0), CPU)
+    assert trainer.run()
+    assert len(trainer.tally.epochs) == trainer.tally.best_epoch + 3 < 30
+
+
+def test_a_run_folder_holds_what_its_docstring_says(tmp_path: Path) -> None:
+    config = small_run("best")
+    Trainer(tmp_path, config, CPU).run()
+    assert RunConfig.from_dict(json.loads((tmp_path / "config.json").read_text())) == config
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [0, 1]
+    for name in ("curves.png", "attention.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    network = Checkpoint.load(tmp_path / MODEL_FILE).network()
+    assert network.config == config.model
+
+
+def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
+    config = small_run("best")
+    Trainer(tmp_path, config, CPU, stop_after(2)).run()
+    other = Trainer(tmp_path, replace(config, train=replace(config.train, seed=9)), CPU)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        other.restore()
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.training.test_loop import few_pictures, small_run
+from rnnspn.training import loop
+from rnnspn.training.loop import Observer, Trainer
+loop.held_out_pictures = few_pictures
+trainer = Trainer(Path(sys.argv[1]), small_run("best", epochs=3), torch.device("cpu"),
+                  Observer(should_stop=lambda: print("step", flush=True) or False), checkpoint_seconds=0.0)
+if (trainer.folder / "checkpoint.safetensors").exists():
+    trainer.restore()
+trainer.run()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    Trainer(tmp_path / "whole", small_run("best", epochs=3), CPU).run()
+    killed = 0
+    for steps in (2, 5, 7, 1000):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / "killed"), root], stdout=subprocess.PIPE, cwd=root
+        )
+        assert process.stdout is not None
+        lines = sum(1 for _ in zip(range(steps), process.stdout, strict=False))
+        if lines == steps:
+            time.sleep(0.003 * steps)  # land inside a step or a write
+            os.kill(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert killed == 3
+    assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "killed" / MODEL_FILE).read_bytes()
+
