@@ -32,6 +32,7 @@ def predict(
 ) -> None:
     """Read the digits in pictures."""
     from rnnspn.inference import batch, inputs, model_file, results
+    from rnnspn.inference.output import destination, partial
     from rnnspn.inference.predictor import Predictor
 
     listed = inputs.collect(paths, sys.stdin.buffer)
@@ -43,13 +44,13 @@ def predict(
     tally, width = batch.Tally(), max(map(len, listed))
     try:
         with (
-            results.destination(output) as stream,
+            destination(output) as stream,
             console.progress("pictures", len(listed), shown=apart and not quiet) as progress,
         ):
             writer = results.writer(form, stream, console.complain, path_width=width)
             batch.read(predictor, listed, writer, tally, polarity=polarity, annotated=annotate, progress=progress)
     except KeyboardInterrupt:
-        kept = f"; what is done is in {results.partial(output)}" if output else ""
+        kept = f"; what is done is in {partial(output)}" if output else ""
         console.complain(f"interrupted after {tally.done} of {len(listed)} pictures{kept}")
         raise typer.Exit(console.INTERRUPTED) from None
     say(f"{tally.done - tally.failed} of {tally.done} pictures read", quiet=quiet)

@@ -100,9 +100,9 @@ class _Display:
         self._stop = True
 
     def _on_progress(self, progress: "Progress") -> None:
-        seconds = (progress.steps - progress.step) * progress.batch / progress.images_per_second
-        if not self._estimated:
+        if not self._estimated and progress.images_per_second > 0:
             self._estimated = True
+            seconds = (progress.steps - progress.step) * progress.batch / progress.images_per_second
             end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
             pace = f"{progress.images_per_second:,.0f} images/s"
             say(f"about {_duration(seconds)} to go at {pace}, until {end}", quiet=self._quiet)

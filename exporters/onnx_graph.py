@@ -103,5 +103,7 @@ def _check_shape(model: onnx.ModelProto, samples: bool) -> None:
     if batches != {"N"}:
         faults.append(f"batch axes {sorted(batches)}")
     if faults:
-        raise RuntimeError(f"torch {torch.__version__} exported {', '.join(faults)}; use the versions of constraints.txt")
+        raise RuntimeError(
+            f"torch {torch.__version__} exported {', '.join(faults)}; use the versions of constraints.txt"
+        )
     onnx.checker.check_model(model, full_check=True)

@@ -75,7 +75,7 @@ def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) ->
         The differences measured.
 
     Raises:
-        ParityError: Something differs by more than the tolerance, at any batch size; it says what, where and by how much.
+        ParityError: Something differs by more than the tolerance; it says what, by how much, at which batch size.
         MissingPackageError: ONNX Runtime is not installed.
     """
     expected = _read_with_torch(network, pictures)

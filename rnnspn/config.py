@@ -51,11 +51,19 @@ class ModelConfig:
         _expect_one_of("family", self.family, FAMILIES)
         if self.family == "conv":
             if self.downsample is not None:
-                raise ConfigError(f"family conv sees the whole picture: expected no down-sampling, got {self.downsample}")
+                raise ConfigError(
+                    f"family conv sees the whole picture: expected no down-sampling, got {self.downsample}"
+                )
         else:
             _expect_between("down-sampling factor", self.downsample, 1, 32)
         _expect_between("steps", self.steps, 1, 8)
-        for name in ("localisation_filters", "localisation_units", "gru_units", "classifier_filters", "classifier_units"):
+        for name in (
+            "localisation_filters",
+            "localisation_units",
+            "gru_units",
+            "classifier_filters",
+            "classifier_units",
+        ):
             _expect_between(name, getattr(self, name), 1, 4096)
         _expect_between("height", self.height, 36, 2048)
         _expect_between("width", self.width, 36, 2048)

@@ -104,7 +104,11 @@ class ModelMetadata:
             if type(value) is not int or not low <= value <= high:
                 raise ModelFileError(f"the model's metadata has {name} {value!r}, expected {low} to {high}")
         if not isinstance(self.alphabet, str) or len(self.alphabet) < 2:
-            raise ModelFileError(f"the model's metadata has the alphabet {self.alphabet!r}, expected two characters or more")
+            raise ModelFileError(
+                f"the model's metadata has the alphabet {self.alphabet!r}, expected two characters or more"
+            )
         for name, known in (("resize_policy", RESIZE_POLICY), ("polarity", POLARITY)):
             if getattr(self, name) != known:
-                raise ModelFileError(f"the model's metadata has {name} {getattr(self, name)!r}, this release knows {known!r}")
+                raise ModelFileError(
+                    f"the model's metadata has {name} {getattr(self, name)!r}, this release knows {known!r}"
+                )

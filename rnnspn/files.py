@@ -10,11 +10,12 @@ from rnnspn.errors import OutputError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` and move it there, durably, when the block ends well.
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path` and move it there when the block ends well.
 
     Args:
         path: The file to make or replace; its folder is made when it is missing.
+        durable: Wait until the disk has it; False suits files by the thousand that are easily made again.
 
     Yields:
         An empty file in the same folder, to be written by the block. It is removed if the block fails.
@@ -30,22 +31,24 @@ def replacing(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     try:
         yield temporary
-        _flush(temporary)
+        if durable:
+            _flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        if durable:
+            _flush(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Make or replace a file, atomically and durably.
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Make or replace a file atomically; `durable` as for `replacing`.
 
     Raises:
         OutputError: The folder or the file cannot be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
@@ -68,4 +71,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-

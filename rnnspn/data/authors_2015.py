@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rnnspn.data.mnist import SPLITS, Mnist
 from rnnspn.data.sequences import Placement, render
+from rnnspn.errors import ConfigError
 
 SIZES = {"train": 60_000, "validation": 10_000, "test": 10_000}
 
@@ -21,6 +22,7 @@ _SEED = 1234
 _PATCH_POOL = 100_000
 _THROWN_AWAY = 400
 _DIGITS, _PATCHES, _CANVAS = 3, 8, 100
+_CHUNK = 1024  # pictures drawn at once: the arrays of indices stay small
 
 
 def authors_2015(mnist: Mnist, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -35,15 +37,37 @@ def authors_2015(mnist: Mnist, split: str) -> tuple[NDArray[np.uint8], NDArray[n
 
     Source: section 4 of the paper and the authors' script; the SHA-256 of every part is in the tests.
     """
+    placement = authors_2015_placement(split)
+    images = np.empty((len(placement.digit), _CANVAS, _CANVAS), np.uint8)
+    for first in range(0, len(images), _CHUNK):
+        chunk = slice(first, first + _CHUNK)
+        images[chunk], _ = render(mnist, Placement(*(field[chunk] for field in placement)), _CANVAS, _CANVAS)
+    return images, mnist.labels[placement.digit]
+
+
+def authors_2015_placement(split: str) -> Placement:
+    """Draw where every digit and patch of one split of the published data set comes from and goes to.
+
+    Args:
+        split: `train`, `validation` or `test`.
+
+    Returns:
+        The placement of all its pictures.
+
+    Raises:
+        ConfigError: There is no such split.
+    """
+    if split not in SIZES:
+        raise ConfigError(f"expected split to be one of {', '.join(SIZES)}; got {split!r}")
     words = _mersenne_twister_words()
     pool = np.array([[_below(words, 110_000), _below(words, 19), _below(words, 19)] for _ in range(_PATCH_POOL)])
-    draws: dict[str, NDArray[np.int64]] = {}
+    draws = []
     for name, count in (("thrown away", _THROWN_AWAY), *SIZES.items()):
         digits = len(SPLITS["train" if name == "thrown away" else name])
-        draws[name] = np.array([_draw_sequence(words, digits) for _ in range(count)])
+        draws = [_draw_sequence(words, digits) for _ in range(count)]
         if name == split:
             break
-    return render(mnist, _placement(split, draws[split], pool), _CANVAS, _CANVAS)
+    return _placement(split, np.array(draws), pool)
 
 
 def _mersenne_twister_words() -> Iterator[int]:

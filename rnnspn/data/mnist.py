@@ -5,6 +5,7 @@ MNIST is the work of Yann LeCun, Corinna Cortes and Christopher J. C. Burges, un
 
 import gzip
 import hashlib
+import http.client
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -66,19 +67,21 @@ def load_mnist() -> Mnist:
     """Load MNIST from the checkout's `assets/mnist`, else from the cache.
 
     Raises:
-        DataError: It is in neither place, or a file is damaged.
+        DataError: It is in neither place, or a file is damaged or cannot be read.
     """
     for folder in (_CHECKOUT, cache_folder()):
         if all((folder / name).is_file() for name in FILES):
-            contents = [_checked(name, (folder / name).read_bytes(), str(folder / name)) for name in FILES]
+            contents = [_read(folder / name) for name in FILES]
             train_images, train_labels, test_images, test_labels = (np.frombuffer(data, np.uint8) for data in contents)
             images = np.concatenate([train_images[16:], test_images[16:]])  # after the IDX headers
             return Mnist(images.reshape(-1, 28, 28), np.concatenate([train_labels[8:], test_labels[8:]]))
-    raise DataError(f"MNIST is neither in {_CHECKOUT} nor in {cache_folder()}; run 'rnnspn data fetch' where there is a network")
+    raise DataError(
+        f"MNIST is neither in {_CHECKOUT} nor in {cache_folder()}; run 'rnnspn data fetch' where there is a network"
+    )
 
 
 def fetch_mnist(progress: Callable[[str], None] = lambda name: None) -> Path:
-    """Download what the cache lacks of MNIST, checked by SHA-256.
+    """Download what the cache lacks of MNIST; what it has and what comes is checked by SHA-256.
 
     Args:
         progress: Called with the name of each file before it is downloaded.
@@ -92,7 +95,9 @@ def fetch_mnist(progress: Callable[[str], None] = lambda name: None) -> Path:
     """
     folder = cache_folder()
     for name in FILES:
-        if not (folder / name).is_file():
+        try:
+            _read(folder / name)
+        except DataError:  # missing or damaged
             progress(name)
             write_bytes(folder / name, _download(name))
     return folder
@@ -104,20 +109,30 @@ def _download(name: str) -> bytes:
         try:
             with urllib.request.urlopen(mirror + name, timeout=30) as answer:
                 data: bytes = answer.read(_LARGEST_FILE)
-            _checked(name, data, mirror + name)
+            _checked(name, data)
             return data
-        except (OSError, DataError) as error:
-            failures.append(str(error))
-    raise DataError(f"no mirror gave {name} ({'; '.join(failures)}); try again where there is a network, "
-                    f"or put the file into {cache_folder()} by hand")
+        except (OSError, http.client.HTTPException, DataError) as error:
+            failures.append(f"{mirror}: {error}")
+    raise DataError(
+        f"no mirror gave a good {name} ({'; '.join(failures)}); try again where there is a network, "
+        f"or put the file into {cache_folder()} by hand"
+    )
 
 
-def _checked(name: str, data: bytes, origin: str) -> bytes:
+def _read(path: Path) -> bytes:
+    """Return the uncompressed contents of a file of ours."""
+    try:
+        return _checked(path.name, path.read_bytes())
+    except (OSError, DataError) as error:
+        raise DataError(f"cannot use {path}: {error}; delete it and run 'rnnspn data fetch'") from None
+
+
+def _checked(name: str, data: bytes) -> bytes:
     """Return the uncompressed contents."""
     try:
         contents = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{origin} is damaged ({error}); delete it and run 'rnnspn data fetch'") from None
-    if hashlib.sha256(contents).hexdigest() != FILES[name]:
-        raise DataError(f"{origin} does not have MNIST's SHA-256; delete it and run 'rnnspn data fetch'")
+        raise DataError(f"damaged ({error})") from None
+    if (found := hashlib.sha256(contents).hexdigest()) != FILES[name]:
+        raise DataError(f"expected contents with SHA-256 {FILES[name]}, got {found}")
     return contents

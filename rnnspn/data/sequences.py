@@ -21,6 +21,7 @@ PATCH = 9
 PATCHES = 8
 PATCH_OFFSETS = DIGIT - PATCH  # a patch starts at 0 to 18 in its digit
 MAX_SLOPE = 14
+MAX_STEPS = 8
 
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -79,6 +80,8 @@ class Sequences:
             raise ConfigError(f"expected split to be one of {', '.join(SPLITS)}; got {self.split!r}")
         if self.layout not in LAYOUTS:
             raise ConfigError(f"expected layout to be one of {', '.join(LAYOUTS)}; got {self.layout!r}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ConfigError(f"expected 1 to {MAX_STEPS} digits in a sequence, got {self.steps}")
         if self.width <= DIGIT * self.steps or self.height < DIGIT:
             raise ConfigError(
                 f"{self.steps} digits of {DIGIT} pixels need a canvas wider than {DIGIT * self.steps} and at least "
@@ -106,7 +109,9 @@ class Sequences:
         x, y, slope = self._draw_line(draw)
         steps = xp.arange(self.steps, device=device)
         if self.layout == "authors":
-            patch_digit = draw(PATCHES, 110_000) % SPLITS["test"].start  # train + validation + train, whatever the split
+            patch_digit = (
+                draw(PATCHES, 110_000) % SPLITS["test"].start
+            )  # train + validation + train, whatever the split
         else:
             patch_digit = draw(PATCHES, len(split)) + split.start
         return Placement(
@@ -143,7 +148,7 @@ def render(mnist: Mnist, place: Placement, height: int, width: int) -> tuple[Arr
     """
     xp, device = _namespace(mnist.images), mnist.images.device
     count, steps = place.digit.shape
-    pixels = mnist.images.reshape(-1)
+    pixels, digits = mnist.images.reshape(-1), mnist.images.reshape(-1, DIGIT**2)
     canvas = xp.zeros(count * height * width, dtype=mnist.images.dtype, device=device)
     first = xp.arange(count, device=device) * (height * width)
 
@@ -155,13 +160,12 @@ def render(mnist: Mnist, place: Placement, height: int, width: int) -> tuple[Arr
     for k in range(place.patch_digit.shape[1]):
         corner = (place.patch_digit[:, k] * DIGIT + place.patch_from_y[:, k]) * DIGIT + place.patch_from_x[:, k]
         place_on_canvas = first + place.patch_y[:, k] * width + place.patch_x[:, k]
-        canvas[place_on_canvas[:, None] + target] = pixels[corner[:, None] + source]
-    source, target = square(DIGIT, DIGIT), square(DIGIT, width)
+        canvas[place_on_canvas[:, None] + target] = xp.take(pixels, corner[:, None] + source)
+    target = square(DIGIT, width)
     for t in range(steps):
-        corner = place.digit[:, t] * DIGIT**2
         where = (first + place.digit_y[:, t] * width + place.digit_x[:, t])[:, None] + target
-        below = canvas[where]
-        total = below + pixels[corner[:, None] + source]  # uint8: wraps around where the sum passes 255
+        below = xp.take(canvas, where)
+        total = below + digits[place.digit[:, t]]  # uint8: wraps around where the sum passes 255
         canvas[where] = xp.where(total < below, 255, total)
     return canvas.reshape(count, height, width), mnist.labels[place.digit]
 

@@ -88,7 +88,13 @@ def draw(data: bytes, reading: Reading, metadata: ModelMetadata, polarity: Polar
     for index, step in enumerate(reading.steps):
         left = _EDGE + _PANEL + _GAP + index // _ROWS * (column + _GAP)
         top = _EDGE + _HEADER + index % _ROWS * (_cell_height() + _GAP)
-        _draw_step(canvas, (left, top), index, step, fitted.pixels, metadata)
+        if step.theta is not None and metadata.downsample is not None:
+            glimpse = int(metadata.height / metadata.downsample), int(metadata.width / metadata.downsample)
+            crop = glimpses.sample(fitted.pixels, np.reshape(step.theta, (2, 3)), *glimpse)
+            colour = COLOURS[0 if _shares(reading) else index % len(COLOURS)]
+            _draw_crop(canvas, (left, top), crop, str(index + 1), colour)
+            left += _crop_width(metadata) + _GAP
+        _draw_digit(canvas, (left, top), step)
     return canvas.resize((size[0] // _SCALE, size[1] // _SCALE), Image.Resampling.LANCZOS)
 
 
@@ -109,38 +115,38 @@ def _panel(picture: decoding.Decoded, reading: Reading) -> Image.Image:
     rgba = picture.image.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
     panel.paste(rgba, (left, top), rgba)
     pen = ImageDraw.Draw(panel)
-    quads = [step.quad for step in reading.steps]
-    outlines = [
-        [(left + (x + 0.5) * scale, top + (y + 0.5) * scale) for x, y in quad] for quad in dict.fromkeys(quads) if quad
-    ]
+    quads = [step.quad for step in reading.steps[: 1 if _shares(reading) else None] if step.quad is not None]
+    outlines = [[(left + (x + 0.5) * scale, top + (y + 0.5) * scale) for x, y in quad] for quad in quads]
     for width, colours in ((5, ("#000000",)), (3, COLOURS)):  # the dark rim keeps a line visible on any picture
         for index, outline in enumerate(outlines):
             pen.line([*outline, *outline[:2]], colours[index % len(colours)], width * _SCALE, joint="curve")
     for index, outline in enumerate(outlines):
         x, y = (min(max(value, _TAG + 2 * _SCALE), _PANEL - _TAG - 2 * _SCALE) for value in outline[0])
-        shared = len(outlines) == 1 < len(quads)
-        _draw_tag(pen, (x, y), f"1-{len(quads)}" if shared else str(index + 1), COLOURS[index % len(COLOURS)])
+        text = f"1-{len(reading.steps)}" if _shares(reading) else str(index + 1)
+        _draw_tag(pen, (x, y), text, COLOURS[index % len(COLOURS)])
     return panel
 
 
-def _draw_step(
-    canvas: Image.Image, corner: tuple[int, int], index: int, step: Step, pixels: images.Pixels, metadata: ModelMetadata
-) -> None:
+def _shares(reading: Reading) -> bool:
+    """Tell whether several steps attend to one and the same quadrilateral, as those of `ffn-spn` do."""
+    return len(reading.steps) > 1 and len({step.quad for step in reading.steps}) == 1
+
+
+def _draw_crop(canvas: Image.Image, corner: tuple[int, int], crop: images.Pixels, number: str, colour: str) -> None:
     pen = ImageDraw.Draw(canvas)
-    colour = COLOURS[index % len(COLOURS)]
     left, top = corner
     height = _cell_height()
-    if step.theta is not None and metadata.downsample is not None:
-        size = int(metadata.height / metadata.downsample), int(metadata.width / metadata.downsample)
-        crop = glimpses.sample(pixels, np.reshape(step.theta, (2, 3)), *size)
-        width = _crop_width(metadata)
-        tile = Image.fromarray(crop).resize((width, height), Image.Resampling.NEAREST)
-        canvas.paste(tile.convert("RGB"), (left, top))
-        pen.rectangle((left, top, left + width - 1, top + height - 1), outline=colour, width=3 * _SCALE)
-        _draw_tag(pen, (left + _TAG + 3 * _SCALE, top + _TAG + 3 * _SCALE), str(index + 1), colour)
-        left += width + _GAP
-    pen.text((left, top + height // 2 + 12 * _SCALE), step.digit, _INK, _font(56), anchor="ls")
-    pen.text((left, top + height // 2 + 36 * _SCALE), f"{step.probability:.1%}", _FAINT, _font(15), anchor="ls")
+    width = height * crop.shape[1] // crop.shape[0]
+    canvas.paste(Image.fromarray(crop).resize((width, height), Image.Resampling.NEAREST).convert("RGB"), corner)
+    pen.rectangle((left, top, left + width - 1, top + height - 1), outline=colour, width=3 * _SCALE)
+    _draw_tag(pen, (left + _TAG + 3 * _SCALE, top + _TAG + 3 * _SCALE), number, colour)
+
+
+def _draw_digit(canvas: Image.Image, corner: tuple[int, int], step: Step) -> None:
+    pen = ImageDraw.Draw(canvas)
+    left, middle = corner[0], corner[1] + _cell_height() // 2
+    pen.text((left, middle + 12 * _SCALE), step.digit, _INK, _font(56), anchor="ls")
+    pen.text((left, middle + 36 * _SCALE), f"{step.probability:.1%}", _FAINT, _font(15), anchor="ls")
 
 
 def _draw_tag(pen: ImageDraw.ImageDraw, centre: tuple[float, float], text: str, colour: str) -> None:

@@ -169,7 +169,7 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
 
 def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     paper = float(np.percentile(_border(levels), 75))
-    if paper <= _CLEAN:
+    if not _CLEAN < paper < 128:
         return levels
     gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)
     stretched: NDArray[np.uint8] = np.clip((levels - paper) * gain, 0, 255).round().astype(np.uint8)

@@ -6,18 +6,15 @@ return and tab escaped. A CSV field that a spreadsheet could take for a formula 
 one that begins with an apostrophe: strip one to get the field back.
 """
 
-import contextlib
 import csv
 import io
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
-from rnnspn import files
-from rnnspn.errors import OutputError, RnnspnError
+from rnnspn.inference import output
 from rnnspn.inference.predictor import Failure, Reading, Record
 
 if TYPE_CHECKING:
@@ -37,12 +34,6 @@ _CSV_HEADER = (
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 _SURE, _LIKELY = 0.9, 0.5
-
-
-class ClosedPipeError(RnnspnError):
-    """The reader of the results went away: the run ends quietly."""
-
-    exit_code = 141
 
 
 class Writer(Protocol):
@@ -73,50 +64,12 @@ def writer(form: Format, stream: BinaryIO, complain: Callable[[str], None], *, p
     return JsonlWriter(stream) if form == "jsonl" else CsvWriter(stream)
 
 
-def default_format(output: Path | None, terminal: bool) -> Format:
+def default_format(place: Path | None, terminal: bool) -> Format:
     """Choose a format: by the output file's ending, else a table on a terminal and text elsewhere."""
-    if output is None:
+    if place is None:
         return "table" if terminal else "text"
     by_suffix: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
-    return by_suffix.get(output.suffix.lower(), "text")
-
-
-@contextlib.contextmanager
-def destination(output: Path | None) -> Iterator[BinaryIO]:
-    """Open the place for the results.
-
-    A file is replaced only by a finished run. An interrupted one leaves what it has in `FILE.partial` beside it.
-
-    Args:
-        output: A file, or None for the standard output.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    target = Path(os.path.realpath(output))
-    if target.exists() and not target.is_file():  # /dev/null, a pipe: to be written to, not replaced
-        try:
-            with target.open("wb") as stream:
-                yield stream
-        except OSError as error:
-            raise _cannot_write(target, error) from error
-        return
-    with files.replacing(target) as temporary, temporary.open("wb") as stream:
-        try:
-            yield stream
-        except KeyboardInterrupt:
-            stream.flush()
-            temporary.replace(partial(output))
-            raise
-
-
-def partial(output: Path) -> Path:
-    """Return where an interrupted run leaves the results of this output file."""
-    target = Path(os.path.realpath(output))
-    return target.with_name(f"{target.name}.partial")
+    return by_suffix.get(place.suffix.lower(), "text")
 
 
 def printable(path: str) -> str:
@@ -140,7 +93,7 @@ class TextWriter:
                 continue
             name = record.path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
             lines.append(f"{name}\t{record.outcome.digits}\t{record.outcome.confidence:.4f}\n")
-        _put(self._stream, "".join(lines).encode("utf-8", "surrogateescape"))
+        output.put(self._stream, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 class JsonlWriter:
@@ -153,7 +106,7 @@ class JsonlWriter:
         """Write a batch and flush it; see `Writer`."""
         text = "".join(json.dumps(as_dict(record), ensure_ascii=False) + "\n" for record in records)
         # Only lone surrogates (odd bytes of a path) cannot be encoded; \udcXX is how JSON spells them.
-        _put(self._stream, text.encode("utf-8", "backslashreplace"))
+        output.put(self._stream, text.encode("utf-8", "backslashreplace"))
 
 
 class CsvWriter:
@@ -170,7 +123,7 @@ class CsvWriter:
         rows.writerows(self._header)
         self._header = ()
         rows.writerows(_row(record) for record in records)
-        _put(self._stream, text.getvalue().encode("utf-8", "surrogateescape"))
+        output.put(self._stream, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 class TableWriter:
@@ -186,10 +139,9 @@ class TableWriter:
 
     def write(self, records: Iterable[Record]) -> None:
         """Write a batch and flush it; see `Writer`."""
-        from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, show_header=self._header, show_edge=False)
+        table = Table(box=None, show_header=self._header, header_style="bold", expand=True)
         name_width = max(len("picture"), min(self._path_width, self._console.width * 2 // 5))
         table.add_column("picture", width=name_width, no_wrap=True)
         table.add_column("reading", min_width=len("reading"), no_wrap=True)
@@ -200,7 +152,7 @@ class TableWriter:
         self._header = False
         with self._console.capture() as captured:
             self._console.print(table)
-        _put(self._stream, captured.get().encode("utf-8", "replace"))
+        output.put(self._stream, captured.get().encode("utf-8", "replace"))
 
 
 def _cells(record: Record) -> "tuple[Text, ...]":
@@ -223,7 +175,7 @@ def as_dict(record: Record) -> dict[str, Any]:
         {
             "digit": step.digit,
             "probability": round(step.probability, 6),
-            "quad": step.quad and [[round(x, 2), round(y, 2)] for x, y in step.quad],
+            "quad": step.quad and [[round(x, 2) + 0.0, round(y, 2) + 0.0] for x, y in step.quad],  # -0.0 becomes 0.0
         }
         for step in outcome.steps
     ]
@@ -258,18 +210,3 @@ def _figures(reading: Reading) -> tuple[str, str]:
 
 def _neutral(field: str) -> str:
     return f"'{field}" if field.startswith(_FORMULA_STARTS) else field
-
-
-def _put(stream: BinaryIO, data: bytes) -> None:
-    try:
-        stream.write(data)
-        stream.flush()
-    except BrokenPipeError:
-        raise ClosedPipeError("the reader of the results went away") from None
-    except OSError as error:
-        raise _cannot_write(getattr(stream, "name", "the results"), error) from error
-
-
-def _cannot_write(place: object, error: OSError) -> OutputError:
-    name = "the standard output" if place == "<stdout>" else place
-    return OutputError(f"cannot write {name}: {error.strerror or error}; choose another place or free this one")

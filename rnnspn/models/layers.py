@@ -29,5 +29,6 @@ def pool_size(size: int) -> int:
 
 def _glorot(layer: Layer) -> Layer:
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer

@@ -85,7 +85,8 @@ class GRU(nn.Module):
             float (B, T, D).
         """
         from_input = self.input(features)
-        hidden, states = self.initial, []
+        hidden: Tensor = self.initial
+        states: list[Tensor] = []
         for _ in range(steps):
             hidden = self.step(from_input, hidden)
             states.append(hidden)
@@ -107,7 +108,7 @@ class AffineHead(nn.Linear):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return affine matrices, float (..., 2, 3), of hidden states, float (..., D)."""
-        return super().forward(hidden).unflatten(-1, (2, 3))
+        return torch.unflatten(super().forward(hidden), -1, (2, 3))
 
 
 class RecurrentLocalisation(nn.Module):
@@ -124,7 +125,8 @@ class RecurrentLocalisation(nn.Module):
         """Return theta, float (B, T, 2, 3), of pictures, float (B, 1, H, W)."""
         features = self.extract(images)
         with torch.autocast(images.device.type, enabled=False):  # positions need more than bfloat16's 8 bits
-            return self.affine(self.gru(features.float(), self.steps))
+            theta: Tensor = self.affine(self.gru(features.float(), self.steps))
+        return theta
 
 
 class FeedForwardLocalisation(nn.Module):
@@ -140,4 +142,5 @@ class FeedForwardLocalisation(nn.Module):
         """Return theta, float (B, 1, 2, 3), of pictures, float (B, 1, H, W)."""
         features = self.extract(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self.affine(F.relu(self.hidden(features.float()))).unsqueeze(1)
+            theta: Tensor = self.affine(F.relu(self.hidden(features.float())))
+        return theta.unsqueeze(1)

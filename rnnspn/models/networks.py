@@ -75,11 +75,10 @@ class Network(nn.Module):
     def set_dropout(self, rate: float) -> None:
         """Set the dropout rate of the classifier and, in `rnn-spn`, of the localisation network."""
         self.classifier.dropout.p = rate
-        if self.config.family == "rnn-spn":
+        if isinstance(self.localisation, RecurrentLocalisation):
             self.localisation.extract.dropout.p = rate
 
 
 def parameter_count(network: nn.Module) -> int:
     """Return the number of trainable weights."""
     return sum(parameter.numel() for parameter in network.parameters())
-

@@ -39,7 +39,8 @@ def sample_glimpses(images: Tensor, theta: Tensor, grid: Tensor, size: tuple[int
     """
     height, width = size
     glimpses = theta.shape[1]
-    points = (grid @ theta.transpose(-1, -2)).clamp(-1, 1)  # (B, G, h*w, 2)
+    with torch.autocast(images.device.type, enabled=False):  # positions need more than bfloat16's 8 bits
+        points = (grid @ theta.transpose(-1, -2)).clamp(-1, 1)  # (B, G, h*w, 2)
     points = points.reshape(-1, glimpses * height, width, 2)
     sampled = F.grid_sample(images, points, mode="bilinear", padding_mode="border", align_corners=True)
     return sampled.reshape(-1, 1, height, width)  # (B, 1, G*h, w) -> (B*G, 1, h, w)

@@ -82,7 +82,7 @@ class Checkpoint:
         """
         header = {"format": FORMAT, "config": self.config.to_dict(), "notes": self.notes}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        write_bytes(path, save(tensors, {"rnnspn": json.dumps(header, sort_keys=True)}))
+        write_bytes(path, save(tensors, {"rnnspn": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -144,7 +144,9 @@ def find_model(runs: Path = Path("runs")) -> Path:
     """
     models = sorted(runs.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
     if not models:
-        raise CheckpointError(f"no trained model under {runs}/; train one with 'rnnspn train' or name it with --checkpoint")
+        raise CheckpointError(
+            f"no trained model under {runs}/; train one with 'rnnspn train' or name it with --checkpoint"
+        )
     return models[-1]
 
 

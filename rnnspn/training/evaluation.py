@@ -51,7 +51,9 @@ def score_checkpoint(path: Path, split: str) -> tuple[str, Score]:
     checkpoint = Checkpoint.load(path)
     config = checkpoint.config
     name = AUTHORS_2015 if uses_authors_2015(config.data, config.model) else SYNTHESIS
-    score = score_network(checkpoint.network(), held_out_pictures(split, config.data, config.model, torch.device("cpu")))
+    score = score_network(
+        checkpoint.network(), held_out_pictures(split, config.data, config.model, torch.device("cpu"))
+    )
     if split == "test":
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         log_test_score(path.parent, hashlib.sha256(path.read_bytes()).hexdigest(), name, score, now)

@@ -146,7 +146,7 @@ class Trainer:
         since = tally.step
         end = (len(tally.epochs) + 1) * config.steps_per_epoch
         for pictures in ahead(batches, range(tally.step, end)):
-            totals += self._step(pictures)
+            totals += self.take_step(pictures)
             tally.step += 1
             if tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
                 since, reported = tally.step, time.monotonic()
@@ -165,7 +165,7 @@ class Trainer:
                 saved = time.monotonic()
         return True
 
-    def _step(self, pictures: Pictures) -> torch.Tensor:
+    def take_step(self, pictures: Pictures) -> torch.Tensor:
         """Take one optimiser step; return the loss and the number of wrong digits, float (2,)."""
         config, step = self.config.train, self.tally.step
         rate = dropout_rate(config, step)
@@ -190,7 +190,9 @@ class Trainer:
         done = tally.step - len(tally.epochs) * config.steps_per_epoch
         error = tally.wrong / (done * config.batch * self.config.model.steps)
         steps = config.epochs * config.steps_per_epoch
-        self.observer.on_progress(Progress(tally.step, steps, config.batch, tally.loss_sum / done, error, images_per_second))
+        self.observer.on_progress(
+            Progress(tally.step, steps, config.batch, tally.loss_sum / done, error, images_per_second)
+        )
 
     def _close_epoch(self, validation: Pictures) -> None:
         """Validate, keep the weights if they are the best so far, and write the epoch's record and pictures."""
@@ -239,7 +241,9 @@ class Trainer:
         path = self.folder / STATE_FILE
         checkpoint = Checkpoint.load(path)
         if checkpoint.config != self.config:
-            raise CheckpointError(f"{path} belongs to another configuration; resume with its own options or choose another --out")
+            raise CheckpointError(
+                f"{path} belongs to another configuration; resume with its own options or choose another --out"
+            )
         try:
             self.tally = Tally(**checkpoint.notes["tally"])
             load_weights(self.network, _below("weights/", checkpoint.tensors))

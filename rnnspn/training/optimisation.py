@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from rnnspn.config import TrainConfig
 from rnnspn.models.networks import Network, Output
 
-_WARM_UP = 0.1
-"""Share of the steps over which `one-cycle` rises to its peak."""
+_WARM_UP_STEPS = 100
+"""Steps over which `one-cycle` rises to its peak, or a tenth of a shorter run."""
 
 
 class RMSprop(torch.optim.Optimizer):
@@ -48,7 +48,9 @@ def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(
+        groups, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -56,10 +58,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.schedule == "paper":
         epoch = step // config.steps_per_epoch
         return config.learning_rate / 1.5 ** (0 if epoch < 32 else 1 + (epoch - 32) // 12)
-    progress = (step + 1) / (config.epochs * config.steps_per_epoch)
-    if progress < _WARM_UP:
-        return config.learning_rate * progress / _WARM_UP
-    return config.learning_rate * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
+    steps = config.epochs * config.steps_per_epoch
+    warm_up = min(_WARM_UP_STEPS, steps / 10)
+    if step < warm_up:
+        return config.learning_rate * (step + 1) / (warm_up + 1)
+    return config.learning_rate * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
 
 
 def dropout_rate(config: TrainConfig, step: int) -> float:

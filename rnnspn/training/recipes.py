@@ -20,18 +20,18 @@ PAPER = TrainConfig(
 
 BEST = TrainConfig(
     recipe="best",
-    epochs=60,
+    epochs=32,
     batch=128,
     optimiser="adamw",
     schedule="one-cycle",
-    learning_rate=2e-3,
+    learning_rate=1.5e-3,
     weight_decay=0.01,
     clip_norm=1.0,
     precision="bfloat16",
     weight_average=0.999,
     initial_scale=0.45,
     zoom=0.38,
-    zoom_weight=0.5,
+    zoom_weight=0.3,
 )
 """Pictures without end, AdamW, one cycle of the learning rate, averaged weights, glimpses held near a digit's size."""
 

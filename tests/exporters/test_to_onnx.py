@@ -102,9 +102,7 @@ def test_a_graph_that_disagrees_leaves_no_file(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("family", "outputs", "glimpses"), [("ffn-spn", 3, 1), ("conv", 2, 0)]
-)
+@pytest.mark.parametrize(("family", "outputs", "glimpses"), [("ffn-spn", 3, 1), ("conv", 2, 0)])
 def test_the_other_families_keep_the_contract(tmp_path: Path, family: str, outputs: int, glimpses: int) -> None:
     config = family_config(family, classifier_filters=12, classifier_units=40)
     path = save_checkpoint(lively_network(config), tmp_path / "model.safetensors")

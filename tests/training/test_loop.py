@@ -46,23 +46,39 @@ def stop_after(steps: int) -> Observer:
     return Observer(should_stop=lambda: next(asked) == steps)
 
 
-@pytest.mark.parametrize("config", [small_run("best"), small_run("paper", dropout=0.3)], ids=["best", "paper"])
-@pytest.mark.parametrize("stop", [1, 5, 6, 11])
-def test_a_stopped_and_resumed_run_ends_with_the_same_bytes(tmp_path: Path, config: RunConfig, stop: int) -> None:
-    assert Trainer(tmp_path / "whole", config, CPU).run()
-    assert not Trainer(tmp_path / "parts", config, CPU, stop_after(stop)).run()
-    resumed = Trainer(tmp_path / "parts", config, CPU)
+RUNS = {"best": small_run("best"), "paper": small_run("paper", dropout=0.3)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folders of one uninterrupted run for each recipe."""
+    folders = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(loop, "held_out_pictures", few_pictures)
+        for recipe, config in RUNS.items():
+            folders[recipe] = tmp_path_factory.mktemp(recipe)
+            assert Trainer(folders[recipe], config, CPU).run()
+    return folders
+
+
+@pytest.mark.parametrize("recipe", RUNS)
+@pytest.mark.parametrize("stop", [1, 6, 11])
+def test_a_stopped_and_resumed_run_ends_with_the_same_bytes(
+    tmp_path: Path, uninterrupted: dict[str, Path], recipe: str, stop: int
+) -> None:
+    assert not Trainer(tmp_path, RUNS[recipe], CPU, stop_after(stop)).run()
+    resumed = Trainer(tmp_path, RUNS[recipe], CPU)
     resumed.restore()
     assert resumed.run()
     for name in (MODEL_FILE, STATE_FILE, "metrics.jsonl"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (uninterrupted[recipe] / name).read_bytes(), name
 
 
-def test_the_byte_comparison_notices_a_run_that_saw_other_pictures(tmp_path: Path) -> None:
-    config = small_run("best")
-    Trainer(tmp_path / "a", config, CPU).run()
-    Trainer(tmp_path / "b", replace(config, data=DataConfig(seed=6)), CPU).run()
-    a, b = (Checkpoint.load(tmp_path / run / MODEL_FILE).tensors for run in "ab")
+def test_the_byte_comparison_notices_a_run_that_saw_other_pictures(
+    tmp_path: Path, uninterrupted: dict[str, Path]
+) -> None:
+    Trainer(tmp_path, replace(RUNS["best"], data=DataConfig(seed=6)), CPU).run()
+    a, b = (Checkpoint.load(folder / MODEL_FILE).tensors for folder in (tmp_path, uninterrupted["best"]))
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
@@ -72,7 +88,7 @@ def test_training_lowers_the_loss_on_an_easy_task(tmp_path: Path, monkeypatch: p
             return Pictures(torch.full((32, 100, 100), 40, dtype=torch.uint8), torch.full((32, 3), 7))
 
     monkeypatch.setattr(loop, "training_batches", lambda *arguments: OneDigit())
-    trainer = Trainer(tmp_path, small_run("best", epochs=4), CPU)
+    trainer = Trainer(tmp_path, small_run("best", epochs=4, learning_rate=0.02), CPU)
     trainer.run()
     losses = [record["train_loss"] for record in trainer.tally.epochs]
     assert losses[-1] < losses[0] / 2
@@ -84,15 +100,14 @@ def test_training_stops_when_patience_runs_out(tmp_path: Path) -> None:
     assert len(trainer.tally.epochs) == trainer.tally.best_epoch + 3 < 30
 
 
-def test_a_run_folder_holds_what_its_docstring_says(tmp_path: Path) -> None:
-    config = small_run("best")
-    Trainer(tmp_path, config, CPU).run()
-    assert RunConfig.from_dict(json.loads((tmp_path / "config.json").read_text())) == config
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+def test_a_run_folder_holds_what_its_docstring_says(uninterrupted: dict[str, Path]) -> None:
+    config, folder = RUNS["best"], uninterrupted["best"]
+    assert RunConfig.from_dict(json.loads((folder / "config.json").read_text())) == config
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [0, 1]
     for name in ("curves.png", "attention.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    network = Checkpoint.load(tmp_path / MODEL_FILE).network()
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    network = Checkpoint.load(folder / MODEL_FILE).network()
     assert network.config == config.model
 
 
@@ -138,4 +153,3 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path:
         process.stdout.close()
     assert killed == 3
     assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "killed" / MODEL_FILE).read_bytes()
-

@@ -1,0 +1,48 @@
+"""Images/s of `rnnspn train --recipe best` on this machine: whole steps, pictures synthesised on the way.
+
+Run: python benchmarks/training.py [--steps 60] [--downsample 3]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from machine import describe
+
+from rnnspn.training import runs
+from rnnspn.training.batches import ahead, training_batches
+from rnnspn.training.loop import Trainer
+
+WARM_UP = 5
+
+
+def main() -> None:
+    """Time single steps and print the median speed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--downsample", type=int, default=3)
+    options = parser.parse_args()
+    config = runs.new_config("rnn-spn", "best", downsample=options.downsample)
+    device = runs.pick_device("auto")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(Path(folder), config, device)
+        batches = training_batches(config.data, config.model, config.train, device)
+        durations, began = [], time.perf_counter()
+        for pictures in ahead(batches, range(WARM_UP + options.steps)):
+            trainer.take_step(pictures).tolist()
+            trainer.tally.step += 1
+            now = time.perf_counter()
+            durations.append(now - began)
+            began = now
+    median = statistics.median(durations[WARM_UP:])
+    print(describe(device.type))
+    print(
+        f"rnn-spn d={options.downsample}, recipe best, batch {config.train.batch}: "
+        f"{config.train.batch / median:,.0f} images/s (median of {options.steps} steps)"
+    )
+
+
+if __name__ == "__main__":
+    main()

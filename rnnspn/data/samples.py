@@ -1,0 +1,65 @@
+"""Synthesised pictures as files: a folder of PNGs with their labels beside them."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import OutputError
+from rnnspn.files import write_bytes, write_text
+
+LABELS = "labels.csv"
+
+_CHUNK = 256
+
+
+def write_samples(
+    folder: Path, sequences: Sequences, count: int, progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Write the first pictures of a supply as `00000.png` and so on, and `labels.csv` with the header path,label.
+
+    Files of the same names are replaced; `labels.csv` comes last, so a folder that has one is whole.
+
+    Args:
+        folder: Where to write; made when it is missing.
+        sequences: What the pictures come from.
+        count: Number of pictures.
+        progress: Called with the number of pictures written since its last call.
+
+    Raises:
+        OutputError: The folder cannot be written, or holds other PNGs, which the labels would not name.
+    """
+    names = [f"{index:0{max(5, len(str(count - 1)))}d}.png" for index in range(count)]
+    _prepare(folder, names)
+    rows = []
+    for first in range(0, count, _CHUNK):
+        chunk = range(first, min(first + _CHUNK, count))
+        for index, image, label in zip(chunk, *sequences.pictures(np.array(chunk)), strict=True):
+            write_bytes(folder / names[index], _png(image), durable=False)
+            rows.append((names[index], "".join(map(str, label))))
+            progress(1)
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("path", "label"), *rows])
+    write_text(folder / LABELS, table.getvalue())
+
+
+def _prepare(folder: Path, names: list[str]) -> None:
+    others = sorted({path.name for path in folder.glob("*.png")} - set(names))
+    if others:
+        raise OutputError(
+            f"{folder} holds {len(others)} other PNGs, such as {others[0]}; name a new or an empty folder"
+        )
+    try:
+        (folder / LABELS).unlink(missing_ok=True)  # it would be wrong for the pictures that come now
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,75 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import rnnspn
+from cli import console
+from cli.main import app
+from rnnspn.errors import OutputError, ParityError
+
+ROOT = Path(__file__).parents[2]
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+
+
+def _raising(error: BaseException) -> typer.Typer:
+    failing = typer.Typer()
+
+    @failing.command()
+    def fail() -> None:
+        raise error
+
+    return failing
+
+
+def test_help_imports_nothing_heavy():
+    result = _python(
+        "import sys; sys.argv = ['rnnspn', '--help']; from cli.main import main; code = main()\n"
+        "heavy = [n for n in ('numpy', 'PIL', 'onnx', 'onnxruntime', 'torch', 'rnnspn.inference.predictor') "
+        "if n in sys.modules]\n"
+        "sys.exit(', '.join(heavy) or code)"
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "predict" in result.stdout
+
+
+def test_no_command_shows_the_help_and_the_version_is_the_packages(capsys):
+    assert console.run(app, []) == 0
+    assert "predict" in capsys.readouterr().out
+    assert console.run(app, ["--version"]) == 0
+    assert capsys.readouterr().out == f"rnnspn {rnnspn.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ParityError("differs\nby much"), 3, "error: differs by much\n"),
+        (OutputError("is full"), 5, "error: is full\n"),
+        (ZeroDivisionError("one by zero"), 70, "error: unforeseen: ZeroDivisionError: one by zero"),
+        (KeyboardInterrupt(), 130, ""),
+        (typer.Exit(1), 1, ""),
+    ],
+)
+def test_every_error_is_one_line_and_its_exit_code(capfd, error, code, said):
+    console.stderr.cache_clear()
+    assert console.run(_raising(error), ["--"]) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(said)
+    assert err.count("\n") <= 1
+
+
+def test_debug_shows_the_traceback():
+    result = _python(
+        "import sys; sys.argv = ['rnnspn', '--debug', 'predict', '/none']; from cli.main import main; sys.exit(main())"
+    )
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: there is no file or folder /none")

@@ -1,0 +1,224 @@
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import pytest
+from onnx import helper
+from PIL import Image
+
+from cli import console
+from cli.main import app
+from rnnspn.contract import METADATA_KEY
+from rnnspn.inference.session import CPU_BATCH
+from tests import handmade
+
+ROOT = Path(__file__).parents[2]
+
+
+def _command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *map(str, arguments)]
+
+
+def _environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"} | more
+
+
+class Result(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process."""
+
+    def running(*arguments) -> Result:
+        code = console.run(app, list(map(str, arguments)))
+        return Result(code, *capfd.readouterr())
+
+    return running
+
+
+def _assert_one_line(result: Result, code: int, word: str) -> None:
+    lines = result.stderr.splitlines()
+    assert result.code == code
+    assert result.stdout == ""
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert word in lines[0]
+
+
+def test_one_good_and_three_bad_pictures_give_one_reading_and_three_lines(run, pictures, model_path):
+    result = run("predict", pictures, "--model", model_path, "--quiet")
+    assert result.code == 1
+    assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [[str(pictures / "good.png"), "120"]]
+    errors = result.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in errors] == [
+        ["error", str(pictures / name)] for name in ("empty.png", "text.png", "truncated.png")
+    ]
+
+
+def test_what_runs_is_said_on_stderr_and_results_go_to_stdout(run, pictures, model_path):
+    result = run("predict", pictures / "good.png", "--model", model_path, "--format", "jsonl", "--provider", "cpu")
+    assert result.code == 0
+    assert json.loads(result.stdout)["digits"] == "120"
+    model, provider, tally = result.stderr.splitlines()
+    assert model.startswith(f"model: {model_path} (rnn-spn, d=3, sha256 ")
+    assert provider == "provider: cpu (as asked)"
+    assert tally == "1 of 1 pictures read"
+
+
+def test_records_come_one_for_each_input_in_every_format(run, pictures, model_path):
+    for form, lines in (("jsonl", 4), ("csv", 5), ("table", 5)):
+        result = run("predict", pictures, "--model", model_path, "--format", form, "-q")
+        assert result.code == 1
+        assert result.stderr == ""
+        assert len(result.stdout.splitlines()) == lines
+
+
+@pytest.mark.parametrize("arguments", [["gone.png"], ["@gone.txt"], ["*.nothing"]])
+def test_a_missing_path_is_one_line_and_exit_2(run, model_path, arguments):
+    _assert_one_line(run("predict", *arguments, "--model", model_path), 2, arguments[0].lstrip("@"))
+
+
+def test_an_unreadable_model_is_one_line_and_exit_2(run, pictures, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"junk")
+    _assert_one_line(run("predict", pictures, "--model", tmp_path / "bad.onnx"), 2, "bad.onnx")
+    _assert_one_line(run("predict", pictures, "--model", tmp_path / "none.onnx"), 2, "none.onnx")
+
+
+def test_a_model_with_unknown_metadata_is_one_line_and_exit_2(run, pictures, tmp_path):
+    model = handmade.build()
+    document = json.loads(model.metadata_props[0].value) | {"schema_version": 99}
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(document)})
+    onnx.save(model, tmp_path / "future.onnx")
+    _assert_one_line(run("predict", pictures, "--model", tmp_path / "future.onnx"), 2, "schema 99")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["predict"], ["predict", "a", "--nonsense"], ["nonsense"], ["predict", "--format"]]
+)
+def test_wrong_usage_is_one_line_and_exit_2(run, arguments):
+    _assert_one_line(run(*arguments), 2, "--help")
+
+
+def test_a_provider_that_cannot_run_is_one_line_and_exit_4(run, pictures, model_path):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this runtime may really have CUDA")
+    result = run("predict", pictures, "--model", model_path, "--provider", "cuda")
+    _assert_one_line(result, 4, "pip install 'rnnspn[gpu]'")
+
+
+def test_a_place_that_cannot_be_written_is_exit_5(run, pictures, model_path, tmp_path):
+    arguments = ("predict", pictures / "good.png", "--model", model_path, "-q")
+    (tmp_path / "file").touch()
+    _assert_one_line(run(*arguments, "--output", tmp_path / "file" / "out.csv"), 5, "cannot write")
+    _assert_one_line(run(*arguments, "--output", "/dev/full"), 5, "No space left")
+    _assert_one_line(run(*arguments, "--annotate", tmp_path / "file"), 5, "cannot write")
+
+
+def test_a_full_standard_output_is_one_line_and_exit_5(pictures, model_path):
+    command = _command("predict", pictures / "good.png", "--model", model_path, "-q")
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=_environment(), timeout=60
+        )
+    assert result.returncode == 5
+    assert result.stderr.splitlines() == [
+        "error: cannot write the standard output: No space left on device; choose another place or free this one"
+    ]
+
+
+def test_a_reader_that_closes_the_pipe_ends_it_quietly(pictures, model_path):
+    listed = "".join(f"{pictures / 'good.png'}\0" for _ in range(3))
+    command = _command("predict", "-", "--model", model_path, "-q")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()
+    ) as process:
+        process.stdout.close()
+        process.stdin.write(listed.encode())
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_an_interruption_keeps_what_is_done_and_exits_130(pictures, model_path, tmp_path, to_file):
+    many = tmp_path / "many"
+    many.mkdir()
+    for index in range(20000):
+        (many / f"{index:05}.png").hardlink_to(pictures / "good.png")
+    output, stdout = tmp_path / "out.jsonl", tmp_path / "stdout"
+    command = _command("predict", many, "--model", model_path, "--format", "jsonl")
+    command += ["--output", str(output)] if to_file else []
+    with stdout.open("w") as opened:
+        process = subprocess.Popen(command, stdout=opened, stderr=subprocess.PIPE, env=_environment(), text=True)
+    with process:
+        while not any(path.stat().st_size for path in (stdout, *tmp_path.glob(".out.jsonl.*"))):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+    assert time.monotonic() - started < 2
+    lines = (output.with_name("out.jsonl.partial") if to_file else stdout).read_text().splitlines()
+    assert all(json.loads(line)["digits"] == "120" for line in lines)
+    done = int(re.search(r"interrupted after (\d+) of 20000 pictures", said)[1])
+    assert lines
+    assert done <= len(lines) <= done + CPU_BATCH  # the last batch may be written and not yet counted
+    assert not output.exists()
+    assert "Traceback" not in said
+
+
+def test_output_and_annotated_pictures_are_written(run, pictures, model_path, tmp_path):
+    output, drawn = tmp_path / "out.csv", tmp_path / "drawn"
+    result = run("predict", pictures, "--model", model_path, "--output", output, "--annotate", drawn, "-q")
+    assert (result.code, result.stdout, result.stderr) == (1, "", "")
+    assert len(output.read_text().splitlines()) == 5
+    with Image.open(drawn / "good.png") as image:
+        assert image.width > 500
+
+
+def test_the_default_model_is_the_working_folders(run, pictures, model_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(model_path.read_bytes())
+    result = run("predict", pictures / "good.png")
+    assert result.code == 0
+    assert result.stderr.startswith("model: model.onnx (")
+
+
+def test_on_a_terminal_the_results_are_a_table(pictures, model_path):
+    ours, theirs = pty.openpty()
+    command = _command("predict", pictures, "--model", model_path, "-q")
+    environment = _environment(TERM="xterm-256color")
+    result = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, check=False, env=environment, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert (result.returncode, result.stderr) == (1, b"")
+    assert "confidence" in shown
+    assert "120" in shown
+    assert "\x1b[" in shown
+
+
+def test_names_with_odd_bytes_come_through(run, model_path, pictures, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    names = [os.fsencode(folder) + b"/" + name for name in (b"caf\xe9.png", b"new\nline.png", b"\x1b[31m.png")]
+    for name in names:
+        Path(os.fsdecode(name)).hardlink_to(pictures / "good.png")
+    result = run("predict", folder, "--model", model_path, "--format", "jsonl")
+    assert result.code == 0
+    assert sorted(os.fsencode(json.loads(line)["path"]) for line in result.stdout.splitlines()) == sorted(names)

@@ -1,0 +1,120 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = ["train", "--epochs", "1", "--limit", "64"]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def rnnspn(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the commands of the brief have been run, in order."""
+    folder = tmp_path_factory.mktemp("workplace")
+    for arguments in (TINY, ["export", "model.onnx"], ["evaluate", "--json"]):
+        code, out, err = rnnspn(folder, *arguments)
+        assert code == 0, err
+        (folder / f"{arguments[0]}.out").write_text(out)
+        (folder / f"{arguments[0]}.err").write_text(err)
+    return folder
+
+
+def test_train_says_how_long_it_takes_and_how_good_it_got(workplace: Path) -> None:
+    lines = (workplace / "train.err").read_text().splitlines()
+    assert any("to go at" in line for line in lines)
+    assert any(line.startswith("epoch 1: loss") for line in lines)
+    assert lines[-1].endswith("runs/rnn-spn-d3-best")
+    assert (workplace / "train.out").read_text() == ""
+
+
+def test_export_takes_the_newest_run_and_says_how_well_it_agrees(workplace: Path) -> None:
+    text = (workplace / "export.err").read_text()
+    assert "checkpoint: runs/rnn-spn-d3-best/model.safetensors" in text
+    assert "agrees with PyTorch on 263 pictures" in text
+
+
+def test_predict_reads_with_the_model_just_exported(workplace: Path) -> None:
+    code, out, err = rnnspn(workplace, "predict", str(ROOT / "assets" / "images"), "--format", "jsonl")
+    assert code == 0, err
+    assert "./model.onnx" in err or "model.onnx" in err
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 24
+    assert all(len(record["digits"]) == 3 for record in records)
+
+
+def test_evaluate_gives_counts_and_intervals(workplace: Path) -> None:
+    score = json.loads((workplace / "evaluate.out").read_text())
+    assert (score["data"], score["split"], score["digits"]) == ("authors-2015", "validation", 30_000)
+    low, high = score["digit_error_interval"]
+    assert low < score["digit_error"] < high
+
+
+def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
+    code, out, _ = rnnspn(workplace, "evaluate", "--split", "test")
+    assert code == 0
+    assert "authors-2015 test, error per digit" in out
+    (look,) = (workplace / "runs" / "rnn-spn-d3-best" / "test.jsonl").read_text().splitlines()
+    assert json.loads(look)["digits"] == 30_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "--family", "lstm"], "lstm"),
+        (["train", "--downsample", "0"], "down-sampling factor"),
+        (["train", "--downsample", "6"], "a glimpse of 16x16 pixels is too small"),
+        (["train", "--family", "conv", "--downsample", "2"], "family conv sees the whole picture"),
+        (["train", "--steps", "20"], "steps"),
+        (["train", "--epochs", "0"], "epochs"),
+        (["train", "--steps", "4"], "canvas wider than 112"),
+        (["train", "--resume", "--out", "nowhere"], "holds no run"),
+        (["export", "model.onnx", "--checkpoint", "none.safetensors"], "no checkpoint none.safetensors"),
+        (["export", "model.onnx"], "no trained model under runs/"),
+        (["export", "model.onnx", "--opset", "12"], "opset"),
+        (["evaluate"], "no trained model under runs/"),
+    ],
+)
+def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+    code, out, err = rnnspn(tmp_path, *arguments)
+    assert code == 2
+    assert out == ""
+    assert complaint in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
+    code, _, err = rnnspn(workplace, *TINY, "--out", "runs/rnn-spn-d3-best")
+    assert code == 5
+    assert "already holds a run; add --resume" in err
+
+
+def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path) -> None:
+    process = start(tmp_path, "train", "--epochs", "2", "--limit", "1280", "--out", "run")
+    assert process.stderr is not None
+    assert "to go at" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: rnnspn train --resume --out run" in err
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    code, _, err = rnnspn(tmp_path, "train", "--resume", "--out", "run")
+    assert code == 0, err
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2

@@ -1,0 +1,59 @@
+import io
+
+import pytest
+
+from rnnspn.inference import batch, results
+from rnnspn.inference.annotate import Annotator
+from rnnspn.inference.predictor import Failure
+
+
+class _Kept:
+    def __init__(self):
+        self.records = []
+
+    def write(self, records):
+        self.records += records
+
+
+def test_a_run_counts_records_and_failures(predictor, pictures):
+    paths = sorted(str(path) for path in pictures.iterdir())
+    tally, kept, progressed = batch.Tally(), _Kept(), []
+    batch.read(predictor, paths, kept, tally, progress=progressed.append)
+    assert (tally.done, tally.failed) == (4, 3)
+    assert sum(progressed) == 4
+    assert [record.path for record in kept.records] == paths
+
+
+def test_readings_are_annotated_and_failures_are_not(predictor, pictures, tmp_path):
+    paths = [str(path) for path in pictures.iterdir()]
+    batch.read(predictor, paths, _Kept(), batch.Tally(), annotated=tmp_path / "drawn")
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["good.png"]
+
+
+def test_a_picture_that_vanishes_before_it_is_drawn_is_a_failure(predictor, pictures, tmp_path, monkeypatch):
+    original = Annotator.write
+
+    def vanishing(self, path, reading):
+        (pictures / "good.png").unlink()
+        return original(self, path, reading)
+
+    monkeypatch.setattr(Annotator, "write", vanishing)
+    tally, kept = batch.Tally(), _Kept()
+    batch.read(predictor, [str(pictures / "good.png")], kept, tally, annotated=tmp_path / "drawn")
+    assert isinstance(kept.records[0].outcome, Failure)
+    assert tally.failed == 1
+
+
+def test_an_interruption_keeps_what_was_counted(predictor, pictures):
+    tally = batch.Tally()
+
+    def interrupt(_):
+        if tally.done > 20:
+            raise KeyboardInterrupt
+
+    stream, paths = io.BytesIO(), [str(pictures / "good.png")] * 400
+    writer = results.writer("jsonl", stream, print)
+    with pytest.raises(KeyboardInterrupt):
+        batch.read(predictor, paths, writer, tally, progress=interrupt)
+    assert 20 < tally.done < 400
+    assert stream.getvalue().count(b"\n") == tally.done

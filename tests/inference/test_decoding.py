@@ -1,0 +1,253 @@
+import io
+import os
+import socket
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rnnspn.errors import ImageError
+from rnnspn.inference import decoding
+from rnnspn.inference.decoding import decode, from_array, from_image, read_bytes
+
+
+def _encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def _grey(data: bytes) -> list:
+    return np.asarray(decode(data).image.convert("L")).tolist()
+
+
+GREY = Image.fromarray(np.array([[0, 100, 255], [10, 20, 30]], np.uint8))
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "TIFF", "PPM"])
+def test_lossless_formats_give_the_levels_back(form):
+    assert _grey(_encoded(GREY, form)) == [[0, 100, 255], [10, 20, 30]]
+
+
+def test_webp_gives_the_levels_back():
+    assert _grey(_encoded(GREY.convert("RGB"), "WEBP", lossless=True)) == [[0, 100, 255], [10, 20, 30]]
+
+
+def test_jpeg_comes_close_to_the_levels():
+    flat = Image.new("L", (16, 16), 77)
+    assert np.abs(np.array(_grey(_encoded(flat, "JPEG"))) - 77).max() <= 2
+
+
+def test_sixteen_bits_are_scaled_and_not_cut():
+    levels = np.array([[0, 128, 129, 257, 25700, 65535]], np.uint16)
+    assert _grey(_encoded(Image.fromarray(levels))) == [[0, 0, 1, 1, 100, 255]]
+
+
+def test_sixteen_bit_transparency_counts():
+    image = Image.fromarray(np.array([[500, 65535]], np.uint16))
+    decoded = decode(_encoded(image, transparency=500))
+    assert decoded.image.mode == "LA"
+    assert np.asarray(decoded.image.getchannel("A")).tolist() == [[0, 255]]
+
+
+def test_sixteen_bit_pnm_is_scaled():
+    assert _grey(b"P5 2 1 65535 " + struct.pack(">2H", 0, 25700)) == [[0, 100]]
+
+
+def test_twelve_bit_pnm_uses_its_whole_range():
+    assert _grey(b"P5 2 1 4095 " + struct.pack(">2H", 0, 4095)) == [[0, 255]]
+
+
+def test_floats_from_zero_to_one_are_scaled_and_no_number_is_black():
+    stream = _encoded(Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], np.float32)), "TIFF")
+    assert _grey(stream) == [[0, 128, 255, 0]]
+
+
+def test_one_bit_is_black_and_white():
+    assert _grey(_encoded(GREY.point(lambda level: 255 * (level > 50)).convert("1"))) == [[0, 255, 255], [0, 0, 0]]
+
+
+def test_a_palette_is_looked_up():
+    image = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
+    image.putpalette([0, 0, 0, 255, 255, 255, 50, 50, 50])
+    assert _grey(_encoded(image)) == [[0, 255, 50]]
+
+
+def test_cmyk_becomes_the_grey_it_prints():
+    image = Image.frombytes("CMYK", (3, 1), bytes([0, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 155]))
+    assert _grey(_encoded(image, "TIFF")) == [[255, 0, 100]]
+
+
+def test_lab_becomes_its_lightness():
+    assert _grey(_encoded(Image.frombytes("LAB", (2, 1), bytes([10, 128, 128, 200, 128, 128])), "TIFF")) == [[10, 200]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_kept(mode):
+    image = Image.new(mode, (2, 1))
+    assert decode(_encoded(image)).image.mode == mode
+
+
+def test_a_transparent_palette_entry_is_alpha():
+    image = Image.frombytes("P", (2, 1), bytes([0, 1]))
+    image.putpalette([9, 9, 9, 200, 200, 200])
+    decoded = decode(_encoded(image, transparency=0))
+    assert np.asarray(decoded.image.getchannel("A")).tolist() == [[0, 255]]
+
+
+def test_the_first_frame_of_an_animation_counts():
+    frames = [Image.new("L", (2, 1), level) for level in (40, 200)]
+    assert _grey(_encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == [[40, 40]]
+
+
+ORIENTED = {
+    1: [[1, 2, 3], [4, 5, 6]],
+    2: [[3, 2, 1], [6, 5, 4]],
+    3: [[6, 5, 4], [3, 2, 1]],
+    4: [[4, 5, 6], [1, 2, 3]],
+    5: [[1, 4], [2, 5], [3, 6]],
+    6: [[4, 1], [5, 2], [6, 3]],
+    7: [[6, 3], [5, 2], [4, 1]],
+    8: [[3, 6], [2, 5], [1, 4]],
+}
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_makes_it_upright(orientation, form):
+    stored = Image.fromarray(np.array([[1, 2, 3], [4, 5, 6]], np.uint8) * 40)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if form == "WEBP" else {}
+    decoded = decode(_encoded(stored.convert("RGB"), form, exif=exif, **options))
+    upright = np.asarray(decoded.image.convert("L")) // 40
+    assert upright.tolist() == ORIENTED[orientation]
+    assert (decoded.width, decoded.height) == upright.shape[::-1]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_big_jpeg_is_reduced_and_its_full_size_remembered(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decode(_encoded(Image.new("L", (1600, 1200), 9), "JPEG", exif=exif), detail=300)
+    assert max(decoded.image.size) == 400
+    assert (decoded.width, decoded.height) == ((1600, 1200) if orientation == 1 else (1200, 1600))
+
+
+def test_damaged_exif_does_not_cost_the_picture():
+    assert _grey(_encoded(GREY, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")) == [[0, 100, 255], [10, 20, 30]]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"this is no picture", "not-an-image"),
+        (_encoded(GREY)[:50], "damaged"),
+        (_encoded(Image.new("RGB", (50, 50)), "PDF"), "not-an-image"),
+        (_encoded(Image.new("RGB", (50, 50)), "EPS"), "not-an-image"),
+        (_encoded(Image.new("RGB", (50, 50)), "ICO"), "not-an-image"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_a_code(data, code):
+    with pytest.raises(ImageError) as refused:
+        decode(data)
+    assert refused.value.code == code
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("side", [8001, 20000, 60000])
+def test_a_bomb_is_refused_before_it_unfolds(side):
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    idat = zlib.compress(bytes(1000))
+    data = struct.pack(">I", len(idat)) + b"IDAT" + idat + struct.pack(">I", zlib.crc32(b"IDAT" + idat))
+    with pytest.raises(ImageError) as refused:
+        decode(b"\x89PNG\r\n\x1a\n" + chunk + data)
+    assert refused.value.code == "too-large"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["PNG", "GIF", "TIFF", "BMP", "JPEG", "WEBP", "PPM"])
+)
+def test_a_flipped_byte_gives_a_picture_or_an_image_error(position, value, form):
+    data = bytearray(_encoded(GREY.convert("RGB"), form))
+    data[position % len(data)] = value
+    try:
+        outcome = decode(bytes(data)).image.mode
+    except ImageError as error:
+        outcome = error.code
+    assert outcome in ("L", "LA", "RGB", "RGBA", "not-an-image", "damaged", "too-large")
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "BMP", "JPEG", "WEBP", "PPM"])
+def test_every_truncation_gives_a_picture_or_an_image_error(form):
+    data = _encoded(Image.effect_noise((40, 30), 80).convert("RGB"), form)
+    codes = set()
+    for length in range(1, len(data) - 8, 37):
+        try:
+            decode(data[:length])
+        except ImageError as error:
+            codes.add(error.code)
+    assert codes <= {"not-an-image", "damaged"}
+    assert codes
+
+
+def test_a_vanished_file_is_not_found(tmp_path):
+    with pytest.raises(ImageError) as refused:
+        read_bytes(tmp_path / "none.png")
+    assert refused.value.code == "not-found"
+
+
+def test_an_empty_file_is_empty(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError) as refused:
+        read_bytes(tmp_path / "empty.png")
+    assert refused.value.code == "empty"
+
+
+def test_pipes_sockets_and_folders_are_no_files_and_nothing_hangs(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.png"))
+        for path in (tmp_path / "pipe.png", tmp_path / "socket.png", tmp_path):
+            with pytest.raises(ImageError) as refused:
+                read_bytes(path)
+            assert refused.value.code == "not-a-file"
+
+
+def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_BYTES", 2**20)
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(2**20 + 1)
+    with pytest.raises(ImageError) as refused:
+        read_bytes(tmp_path / "huge.png")
+    assert refused.value.code == "too-large"
+
+
+def test_a_path_with_a_zero_byte_is_unreadable():
+    with pytest.raises(ImageError) as refused:
+        read_bytes("a\0b.png")
+    assert refused.value.code == "unreadable"
+
+
+def test_arrays_of_the_usual_kinds_are_taken():
+    assert np.asarray(from_array(np.full((2, 2), 7, np.uint8)).image).tolist() == [[7, 7], [7, 7]]
+    assert np.asarray(from_array(np.full((2, 2), 25700, np.uint16)).image).tolist() == [[100, 100], [100, 100]]
+    assert np.asarray(from_array(np.full((1, 1), 1.0, np.float32)).image).tolist() == [[255]]
+    assert from_array(np.zeros((2, 2, 4), np.uint8)).image.mode == "RGBA"
+
+
+def test_an_array_of_another_kind_is_refused():
+    with pytest.raises(ImageError, match="uint8"):
+        from_array(np.zeros((2, 2), np.complex128))
+
+
+def test_a_pillow_image_is_left_as_it_was():
+    image = Image.new("P", (3, 2), 1)
+    from_image(image)
+    assert image.mode == "P"

@@ -1,0 +1,104 @@
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from rnnspn.errors import InputError
+from rnnspn.inference.inputs import collect
+
+NOTHING = io.BytesIO()
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.png", "a.JPG", "notes.txt", "sub/c.tiff", "sub/deep/d.pgm"):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def test_a_folder_gives_its_pictures_sorted_and_recursively(tree):
+    assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
+
+
+def test_a_named_file_is_taken_whatever_its_ending(tree):
+    assert collect(["notes.txt"], NOTHING) == ["notes.txt"]
+
+
+def test_the_order_of_the_arguments_is_kept_and_each_path_comes_once(tree):
+    assert collect(["sub", "b.png", "./b.png", ".", str(tree / "a.JPG")], NOTHING) == [
+        *("sub/c.tiff", "sub/deep/d.pgm", "b.png", "./a.JPG"),
+    ]
+
+
+def test_hard_links_are_paths_of_their_own(tree):
+    os.link("b.png", "e.png")
+    assert collect(["b.png", "e.png"], NOTHING) == ["b.png", "e.png"]
+
+
+@pytest.mark.parametrize(("pattern", "found"), [("*.png", ["b.png"]), ("**/*.pgm", ["sub/deep/d.pgm"]), ("s*", 2)])
+def test_patterns_are_expanded(tree, pattern, found):
+    listed = collect([pattern], NOTHING)
+    assert listed == found if isinstance(found, list) else len(listed) == found
+
+
+def test_a_list_names_paths_and_may_name_missing_ones(tree):
+    Path("list.txt").write_text("b.png\r\n\nsub\ngone.png\n")
+    assert collect(["@list.txt"], NOTHING) == ["b.png", "sub/c.tiff", "sub/deep/d.pgm", "gone.png"]
+
+
+def test_stdin_names_paths_one_a_line_or_nul_ended(tree):
+    assert collect(["-"], io.BytesIO(b"b.png\na.JPG\n")) == ["b.png", "a.JPG"]
+    assert collect(["-"], io.BytesIO(b"odd\nname.png\0b.png\0")) == ["odd\nname.png", "b.png"]
+
+
+@pytest.mark.parametrize("argument", ["gone.png", "gone/", "*.webp", "@gone.txt"])
+def test_what_is_missing_is_refused_in_one_line(tree, argument):
+    with pytest.raises(InputError) as refused:
+        collect([argument], NOTHING)
+    assert "\n" not in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_a_folder_without_pictures_is_refused(tree):
+    Path("bare").mkdir()
+    with pytest.raises(InputError, match="found none in bare"):
+        collect(["bare"], NOTHING)
+
+
+def test_odd_names_survive(tree):
+    names = [b"caf\xe9.png", b"new\nline.png", b"=1+1.png"]
+    folder = os.fsencode(tree / "odd")
+    Path(os.fsdecode(folder)).mkdir()
+    for name in names:
+        Path(os.fsdecode(folder + b"/" + name)).touch()
+    assert sorted(os.fsencode(path) for path in collect(["odd"], NOTHING)) == sorted(b"odd/" + name for name in names)
+
+
+def test_loops_of_links_end_and_each_folder_is_walked_once(tree):
+    Path("sub/loop").symlink_to(tree, target_is_directory=True)
+    Path("self").symlink_to("self")
+    Path("gone.png").symlink_to("nowhere")
+    assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./gone.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
+
+
+def test_pipes_named_like_pictures_are_listed_and_not_opened(tree):
+    os.mkfifo("pipe.png")
+    os.mkfifo("pipe")
+    assert "./pipe.png" in collect(["."], NOTHING)
+    assert "./pipe" not in collect(["."], NOTHING)
+
+
+def test_a_folder_that_cannot_be_listed_stands_for_itself(tree, monkeypatch):
+    listdir = os.listdir
+
+    def refusing(path):
+        if path == "./sub":
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./sub"]

@@ -1,0 +1,154 @@
+import itertools
+import math
+import threading
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import rnnspn
+from rnnspn.errors import ImageError
+from rnnspn.inference import images
+from rnnspn.inference import predictor as module
+from rnnspn.inference.predictor import Failure, Predictor, Reading
+from tests import handmade
+
+
+def _many(count: int) -> list[str]:
+    return ["".join(digits) for digits in itertools.islice(itertools.product("0123456789", repeat=3), count)]
+
+
+def test_a_stack_of_the_models_size_is_read_as_it_is(predictor):
+    wanted = _many(70)
+    readings = predictor.predict(np.stack([handmade.picture_of(digits) for digits in wanted]))
+    assert [reading.digits for reading in readings] == wanted
+
+
+def test_a_light_stack_is_not_inverted_and_a_light_picture_in_a_list_is(predictor):
+    light = handmade.picture_of("999")
+    assert predictor.predict(light[None])[0].digits == "999"
+    assert predictor.predict([light])[0].digits == "000"
+    assert predictor.predict([light], polarity="light-on-dark")[0].digits == "999"
+
+
+def test_paths_pillow_images_and_arrays_of_any_size_are_read(predictor, tmp_path):
+    picture = handmade.picture_of("123")
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    big = Image.fromarray(picture).resize((400, 400), Image.Resampling.NEAREST).convert("RGB")
+    readings = predictor.predict([tmp_path / "a.png", str(tmp_path / "a.png"), big, picture])
+    assert [reading.digits for reading in readings] == ["123"] * 4
+
+
+def test_no_pictures_give_no_readings(predictor):
+    assert predictor.predict([]) == []
+    assert predictor.predict(np.zeros((0, 100, 100), np.uint8)) == []
+
+
+@pytest.mark.parametrize("wrong", ["a.png", Image.new("L", (9, 9)), 7])
+def test_a_single_picture_is_refused_with_the_mend(predictor, wrong):
+    with pytest.raises(ValueError, match="into a list"):
+        predictor.predict(wrong)
+
+
+def test_a_bad_picture_in_memory_is_an_error(predictor, tmp_path):
+    with pytest.raises(ImageError):
+        predictor.predict([tmp_path / "none.png"])
+
+
+def test_a_reading_carries_its_steps(predictor, model_path):
+    reading = predictor.predict(handmade.picture_of("120")[None])[0]
+    assert [step.digit for step in reading.steps] == ["1", "2", "0"]
+    assert reading.confidence == pytest.approx(math.prod(step.probability for step in reading.steps))
+    assert 0.5 < reading.confidence <= 1
+    assert reading.provider == "cpu"
+    assert reading.model_sha256 == predictor.model.sha256
+
+
+def test_the_quads_cover_the_strips_in_pixels_of_the_picture(predictor, tmp_path):
+    Image.new("L", (600, 200)).save(tmp_path / "black.png")
+    reading = predictor.predict([tmp_path / "black.png"])[0]
+    # Strip t of the 100 x 100 input spans x = 33 t to 33 t + 33, y = 24.75 to 74.25; the picture fills rows 33 to 65.
+    scale_x, scale_y = 600 / 100, 200 / 33
+    for index, step in enumerate(reading.steps):
+        left, right = ((33 * (index + side) + 0.5) * scale_x - 0.5 for side in (0, 1))
+        top, bottom = ((y + 0.5 - 33) * scale_y - 0.5 for y in (24.75, 74.25))
+        expected = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        np.testing.assert_allclose(step.quad, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_theta_depends_on_the_picture_and_is_kept(predictor):
+    dark, light = predictor.predict(np.stack([handmade.strips([0, 0, 0]), handmade.strips([1, 1, 1])]))
+    assert light.steps[0].theta[5] - dark.steps[0].theta[5] == pytest.approx(handmade.SHIFT, abs=1e-4)
+
+
+@pytest.mark.parametrize(("family", "quads"), [("rnn-spn", 3), ("ffn-spn", 1), ("conv", 0)])
+def test_every_family_is_read(tmp_path, family, quads):
+    downsample = None if family == "conv" else 2
+    onnx.save(handmade.build(handmade.metadata(family=family, downsample=downsample)), tmp_path / "m.onnx")
+    reading = rnnspn.load(tmp_path / "m.onnx").predict(handmade.picture_of("456")[None])[0]
+    assert reading.digits == "456"
+    assert len({step.quad for step in reading.steps} - {None}) == quads
+
+
+@pytest.mark.parametrize("facts", [{"steps": 1}, {"steps": 8}, {"height": 60, "width": 80}, {"alphabet": "abcdefghij"}])
+def test_other_lengths_sizes_and_alphabets_are_read(tmp_path, facts):
+    facts = handmade.metadata(**facts)
+    onnx.save(handmade.build(facts), tmp_path / "m.onnx")
+    digits = "31425061"[: facts.steps]
+    picture = handmade.picture_of(digits, facts.height, facts.width)
+    reading = rnnspn.load(tmp_path / "m.onnx").predict(picture[None])[0]
+    assert reading.digits == "".join(facts.alphabet[int(digit)] for digit in digits)
+
+
+def test_a_stream_keeps_the_order_whatever_fails_in_between(predictor, tmp_path):
+    paths = []
+    for index, digits in enumerate(_many(150)):
+        path = tmp_path / f"{index}.png"
+        if index % 7 == 3:
+            path.write_bytes(b"nothing")
+        else:
+            Image.fromarray(handmade.picture_of(digits)).save(path)
+        paths.append(str(path))
+    records = [record for batch in predictor.stream(paths, polarity="light-on-dark") for record in batch]
+    assert [record.path for record in records] == paths
+    for index, (record, digits) in enumerate(zip(records, _many(150), strict=True)):
+        if index % 7 == 3:
+            assert record.outcome == Failure("not-an-image", record.outcome.message)
+        else:
+            assert isinstance(record.outcome, Reading)
+            assert record.outcome.digits == digits
+
+
+def test_a_path_that_comes_twice_gives_two_records(predictor, pictures):
+    path = str(pictures / "good.png")
+    assert [record.path for batch in predictor.stream([path, path]) for record in batch] == [path, path]
+
+
+def test_no_more_than_a_window_of_batches_is_ahead_of_the_reader(predictor, monkeypatch):
+    fetched = 0
+    counted = threading.Lock()
+    blank = images.load(handmade.picture_of("000"), 100, 100)
+
+    def counting(*_):
+        nonlocal fetched
+        with counted:
+            fetched += 1
+        return blank
+
+    monkeypatch.setattr(images, "load", counting)
+    narrow = Predictor(replace(predictor.engine, workers=2, batch=4))
+    taken = 0
+    for batch in narrow.stream(["x"] * 1000):
+        taken += len(batch)
+        assert fetched <= taken + module._WINDOW * 2 * 4
+    assert fetched == taken == 1000
+
+
+def test_a_reader_that_stops_leaves_no_thread_behind(predictor, pictures):
+    before = threading.active_count()
+    stream = predictor.stream([str(pictures / "good.png")] * 500)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before

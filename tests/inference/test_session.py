@@ -1,0 +1,135 @@
+import builtins
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
+from rnnspn.inference import model_file, session
+from rnnspn.inference.session import open_engine
+from tests import handmade
+
+
+@pytest.fixture
+def model(model_path):
+    return model_file.load(model_path)
+
+
+def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exception | None = None) -> None:
+    """Put a stand-in for ONNX Runtime in place, whose sessions run on the `active` providers."""
+
+    class Session:
+        def __init__(self, content, options, providers):
+            if failure and "CUDAExecutionProvider" in providers:
+                raise failure
+            self._providers = active if "CUDAExecutionProvider" in providers else ["CPUExecutionProvider"]
+
+        def get_providers(self):
+            return self._providers
+
+    options = SimpleNamespace(add_session_config_entry=lambda key, value: None)
+    stand_in = SimpleNamespace(
+        InferenceSession=Session,
+        SessionOptions=lambda: options,
+        get_available_providers=lambda: available,
+        preload_dlls=lambda: print("a wall of warnings"),
+        set_default_logger_severity=lambda level: None,
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+
+
+BOTH = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_the_cpu_runs_as_asked_and_says_so(model):
+    engine = open_engine(model, "cpu")
+    outputs = engine.run(np.stack([handmade.picture_of("120"), handmade.picture_of("987")]))
+    assert outputs.digits.tolist() == [[1, 2, 0], [9, 8, 7]]
+    assert outputs.probabilities.shape == (2, 3, 10)
+    assert outputs.theta.shape == (2, 3, 2, 3)
+    assert engine.summary == "cpu (as asked)"
+
+
+def test_sessions_are_made_only_when_they_are_needed(model, monkeypatch):
+    made = []
+    original = session._session
+    monkeypatch.setattr(session, "_session", lambda *arguments: made.append(1) or original(*arguments))
+    engine = open_engine(model, "cpu")
+    picture = handmade.picture_of("120")[None]
+    for _ in range(5):
+        engine.run(picture)
+    assert len(made) == 1
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(engine.run, [picture.repeat(50, 0)] * 40))
+    assert len(made) <= 4
+
+
+@pytest.mark.parametrize("provider", ["auto", "cuda"])
+def test_cuda_is_taken_where_the_session_says_it_is_active(model, monkeypatch, capsys, provider):
+    _runtime(monkeypatch, BOTH, BOTH)
+    assert open_engine(model, provider).provider == "cuda"
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("active", "available", "failure", "mend"),
+    [
+        (["CPUExecutionProvider"], ["CPUExecutionProvider"], None, "pip uninstall onnxruntime"),
+        (["CPUExecutionProvider"], BOTH, None, "nvidia-smi"),
+        (BOTH, BOTH, RuntimeError("CUDA failure 100:\n no device"), "no device"),
+    ],
+)
+def test_cuda_that_is_not_really_active_is_refused_and_auto_falls_back(
+    model, monkeypatch, active, available, failure, mend
+):
+    _runtime(monkeypatch, active, available, failure)
+    with pytest.raises(ProviderError, match=mend) as refused:
+        open_engine(model, "cuda")
+    assert "\n" not in str(refused.value)
+    assert refused.value.exit_code == 4
+    engine = open_engine(model, "auto")
+    assert engine.provider == "cpu"
+    assert engine.reason.startswith("auto: ")
+
+
+def test_an_unknown_provider_is_refused(model):
+    with pytest.raises(ProviderError, match="expected the provider"):
+        open_engine(model, "tpu")
+
+
+def test_without_onnxruntime_the_mend_is_one_line(model, monkeypatch):
+    original = builtins.__import__
+
+    def missing(name, *arguments, **options):
+        if name == "onnxruntime":
+            raise ImportError(name)
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    for provider in ("auto", "cpu", "cuda"):
+        with pytest.raises(MissingPackageError, match=r"pip install 'rnnspn\[cpu\]'"):
+            open_engine(model, provider)
+
+
+def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path):
+    broken = handmade.build()
+    broken.graph.node[4].op_type = "NoSuchOperator"
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(broken.SerializeToString())
+    with pytest.raises(ModelFileError, match="refuses") as refused:
+        open_engine(model_file.load(path), "cpu")
+    assert "\n" not in str(refused.value)
+
+
+def test_outputs_that_are_no_numbers_are_refused(tmp_path):
+    broken = handmade.build()
+    offsets = next(weight for weight in broken.graph.initializer if weight.name == "offsets")
+    offsets.CopyFrom(numpy_helper.from_array(np.full(30, np.nan, np.float32), "offsets"))
+    path = tmp_path / "broken.onnx"
+    onnx.save(broken, path)
+    with pytest.raises(ModelFileError, match="contract"):
+        open_engine(model_file.load(path), "cpu").run(handmade.picture_of("120")[None])

@@ -1,0 +1,112 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from rnnspn import files
+from rnnspn.errors import OutputError
+from rnnspn.files import replacing, write_bytes, write_text
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    return path
+
+
+def assert_only_the_old_file(old: Path) -> None:
+    assert old.read_bytes() == b"old"
+    assert list(old.parent.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_made_with_its_folders(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "some" / "folder" / "file"
+    write_bytes(path, b"\x00new", durable=durable)
+    assert path.read_bytes() == b"\x00new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_text_is_written_as_utf_8_with_its_own_line_ends(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "één\r\ntwo\n")
+    assert (tmp_path / "file").read_bytes() == "één\r\ntwo\n".encode()
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_readers_see_the_old_file_until_the_new_one_is_whole(old: Path, durable: bool) -> None:
+    with replacing(old, durable=durable) as temporary:
+        temporary.write_bytes(b"ne")
+        assert old.read_bytes() == b"old"
+        temporary.write_bytes(b"new")
+    assert old.read_bytes() == b"new"
+    assert list(old.parent.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(old: Path, error: type[BaseException]) -> None:
+    def fail() -> None:
+        with replacing(old) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert_only_the_old_file(old)
+
+
+@pytest.mark.parametrize("step", ["fsync", "open"])
+def test_a_full_disk_leaves_the_old_file_and_is_one_error(
+    old: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, step, fail)
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        write_bytes(old, b"new")
+    monkeypatch.undo()
+    assert "\n" not in str(caught.value)
+    assert_only_the_old_file(old)
+
+
+def test_contents_are_on_the_disk_before_the_name_is(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def note_sync(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def note_replace(self: Path, target: Path) -> Path:
+        order.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(files.os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    write_bytes(old, b"new")
+    write_bytes(old, b"newer", durable=False)
+    assert order == ["file", "name", "folder", "name"]
+
+
+def test_two_writers_at_once_do_not_share_a_temporary_file(old: Path) -> None:
+    with replacing(old) as one, replacing(old) as two:
+        one.write_bytes(b"one")
+        two.write_bytes(b"two")
+        assert one != two
+    assert old.read_bytes() == b"one"
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_folder_in_the_place_of_the_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OutputError, match="Is a directory"):
+        write_bytes(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_error(old: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        write_bytes(old / "file", b"new")
+    assert_only_the_old_file(old)

@@ -1,0 +1,45 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from rnnspn.scores import Score, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("wrong", "total", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (1, 20, 0.0089, 0.2361),
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I
+        (15, 148, 0.0624, 0.1605),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilsons_interval_has_its_published_values(wrong: int, total: int, low: float, high: float) -> None:
+    assert wilson_interval(wrong, total) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_the_interval_holds_exactly_the_rates_that_the_count_does_not_reject() -> None:
+    for end in wilson_interval(450, 30_000):
+        assert abs(450 / 30_000 - end) / math.sqrt(end * (1 - end) / 30_000) == pytest.approx(1.959964)
+
+
+def test_errors_are_counted_per_digit_sequence_and_position() -> None:
+    read = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0]])
+    labels = np.array([[1, 2, 3], [4, 0, 0], [7, 8, 0], [0, 0, 0]])
+    score = Score.of(read, labels)
+    assert score == Score(digits=12, wrong_digits=3, sequences=4, wrong_sequences=2, wrong_by_position=(0, 1, 2))
+    assert score.digit_error == 0.25
+    assert score.sequence_error == 0.5
+
+
+def test_a_score_is_json_with_counts_rates_and_intervals() -> None:
+    score = Score.of(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 5]])).to_dict()
+    assert json.loads(json.dumps(score)) == score
+    assert score["digit_error_interval"] == list(wilson_interval(1, 4))
+    assert score["sequence_error_interval"] == list(wilson_interval(1, 2))
+    assert (score["digit_error"], score["sequence_error"]) == (0.25, 0.5)
