@@ -108,7 +108,7 @@ def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
 
 @torch.no_grad()
 def _read_with_torch(network: Network, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    parts = [network(batch.unsqueeze(1).float() / 255) for batch in torch.from_numpy(pictures).split(64)]
+    parts = [network(batch.unsqueeze(1).float() / 255) for batch in torch.split(torch.from_numpy(pictures), 64)]
     probabilities = torch.cat([part.logits for part in parts]).softmax(-1)
     expected = {contract.DIGITS: probabilities.argmax(-1).numpy(), contract.PROBABILITIES: probabilities.numpy()}
     if network.config.glimpses:

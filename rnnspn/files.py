@@ -23,6 +23,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         OutputError: The folder or the file cannot be written.
     """
+    if path.exists() and not path.is_file():
+        raise OutputError(f"cannot write {path}: it is a folder or a device; choose another place")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

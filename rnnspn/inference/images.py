@@ -26,7 +26,7 @@ _DETAIL = 3
 _CLEAN = 8
 """A background up to this level counts as clean and is left alone."""
 _LEAST_CONTRAST = 85
-"""Paper is stretched as if its ink were at least this far from it, so that an empty sheet's grain stays faint."""
+"""Levels are stretched as if ink were at least this far from its background: an empty sheet's grain stays faint."""
 
 
 class Placement(NamedTuple):
@@ -115,9 +115,9 @@ def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -
 def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
     """Make a picture grey, scale it to fit H x W with its aspect kept, and turn it light on dark.
 
-    Grey levels of a light-on-dark picture are never changed, so one of H x W pixels reaches the model bit for bit.
-    A dark-on-light one is inverted, and if its paper is not clean white, its levels are stretched to put the paper at
-    0 and the darkest ink at 255. What lies outside the picture is 0.
+    A dark-on-light picture is inverted. If the background is not clean, the levels are stretched to put it at 0 and
+    the strongest ink at 255; else they are left alone, so a light-on-dark picture of H x W pixels on black reaches the
+    model bit for bit. What lies outside the picture is 0.
 
     Args:
         decoded: The picture.
@@ -139,7 +139,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     levels = _resized(grey, size)
     if polarity == "dark-on-light" or (polarity == "auto" and _is_on_light(levels, cover)):
         # With `levels` already weighted by the cover, this is the inverse of the picture laid over white.
-        levels = _stretched((255 if cover is None else np.maximum(cover, levels)) - levels)
+        levels = (255 if cover is None else np.maximum(cover, levels)) - levels
+    levels = _stretched(levels)
     if size == (width, height):
         return Fitted(levels, placement)
     pixels = np.zeros((height, width), np.uint8)
@@ -169,7 +170,7 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
 
 def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     paper = float(np.percentile(_border(levels), 75))
-    if not _CLEAN < paper < 128:
+    if not _CLEAN < paper < 128:  # clean already, or not the background that the polarity promised
         return levels
     gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)
     stretched: NDArray[np.uint8] = np.clip((levels - paper) * gain, 0, 255).round().astype(np.uint8)

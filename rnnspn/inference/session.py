@@ -90,7 +90,7 @@ class Engine:
             failure = ModelFileError if self.provider == "cpu" else ProviderError
             raise failure(f"{self.model.path} failed while running on {self.provider}: {_one_line(error)}") from error
         finally:
-            self._idle.append(session)
+            self._give_back(session)
         return self._checked(outputs, len(images))
 
     def _take(self) -> "InferenceSession":
@@ -100,6 +100,10 @@ class Engine:
             return self._idle.pop()
         except IndexError:
             return _session(self.model, self.provider)
+
+    def _give_back(self, session: "InferenceSession") -> None:
+        if self.provider == "cpu":
+            self._idle.append(session)
 
     def _checked(self, outputs: dict[str, Any], count: int) -> Outputs:
         metadata = self.model.metadata

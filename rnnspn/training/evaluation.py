@@ -29,7 +29,7 @@ def score_network(network: Network, pictures: Pictures) -> Score:
     Returns:
         The counts per digit, sequence and position.
     """
-    read = [network(as_input(images)).logits.argmax(-1) for images in pictures.images.split(BATCH)]
+    read = [network(as_input(images)).logits.argmax(-1) for images in torch.split(pictures.images, BATCH)]
     return Score.of(torch.cat(read).cpu().numpy(), pictures.labels.cpu().numpy())
 
 

@@ -60,9 +60,9 @@ def draw_attention(network: Network, images: Tensor, path: Path) -> None:
     Source: Figure 3 of the paper.
     """
     config = network.config
-    glimpses, theta = network.look(as_input(images))
+    crops, theta = network.look(as_input(images))
     count = max(1, config.glimpses)
-    glimpses = glimpses.reshape(len(images), count, *config.glimpse_size).float().cpu().numpy()
+    glimpses = crops.reshape(len(images), count, *config.glimpse_size).float().cpu().numpy()
     read = network(as_input(images)).logits.argmax(-1).tolist()
     figure = Figure(figsize=(2 * (2 + count), 2.1 * len(images)), layout="constrained")
     rows = figure.subplots(len(images), 2 + count, squeeze=False)

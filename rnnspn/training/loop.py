@@ -102,8 +102,8 @@ class Trainer:
         network = Network(config.model)
         if network.localisation is not None:
             network.localisation.affine.start_at(config.train.initial_scale)
-        self.network = network.to(device, memory_format=torch.channels_last)
-        self.averaged = Network(config.model).to(device, memory_format=torch.channels_last).eval()
+        self.network = _channels_last(network.to(device))
+        self.averaged = _channels_last(Network(config.model).to(device)).eval()
         self.optimiser = make_optimiser(self.network, config.train)
         self.average = WeightAverage(self.network, config.train.weight_average)
 
@@ -178,7 +178,7 @@ class Trainer:
             output = self.network(as_input(pictures.images))
         loss, classification = loss_of(output, pictures.labels, config)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, config)
         self.optimiser.step()
         self.average.update(self.network, step)
@@ -263,6 +263,11 @@ class Trainer:
                 tensor = torch.empty_like(like).copy_(tensor)
             state.setdefault(int(index), {})[key] = tensor
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+
+
+def _channels_last(network: Network) -> Network:
+    """Lay filters out as the fast convolutions of CPUs and GPUs want them."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class RMSprop(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "decay": decay, "epsilon": epsilon})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures here
         """Move the weights along their gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
@@ -47,7 +48,7 @@ def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         return RMSprop(network.parameters(), config.learning_rate)
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(
         groups, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
     )

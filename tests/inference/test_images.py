@@ -20,7 +20,7 @@ def _noise(seed: int, high: int = 256) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "picture", [_noise(1), _noise(2, 60), _disc(), _disc(paper=40), np.zeros((100, 100), np.uint8)]
+    "picture", [_noise(1), _noise(2, 60), _disc(), _disc(paper=6), np.zeros((100, 100), np.uint8)]
 )
 def test_a_picture_in_the_models_form_reaches_it_bit_for_bit(picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
@@ -46,6 +46,12 @@ def test_an_unknown_polarity_is_refused():
 
 def test_photographed_paper_comes_out_black_and_its_ink_white():
     fitted = load(_disc(ink=60, paper=190), 100, 100).pixels
+    assert fitted[0, 0] == 0
+    assert fitted[50, 50] == 255
+
+
+def test_a_board_comes_out_black_and_its_chalk_white():
+    fitted = load(255 - _disc(ink=20, paper=210), 100, 100).pixels
     assert fitted[0, 0] == 0
     assert fitted[50, 50] == 255
 
@@ -79,17 +85,17 @@ def test_an_opaque_alpha_channel_changes_nothing():
 
 
 def test_a_wide_picture_is_centred_with_black_above_and_below():
-    fitted = load(np.full((50, 200), 90, np.uint8), 100, 100)
+    fitted = load(np.full((50, 200), 200, np.uint8), 100, 100, "light-on-dark")
     assert fitted.placement == Placement(0, 37, 100, 25, 200, 50)
-    assert (fitted.pixels[37:62] == 90).all()
+    assert (fitted.pixels[37:62] == 200).all()
     assert fitted.pixels[:37].max() == fitted.pixels[62:].max() == 0
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (7, 3), (3000, 2000)])
 def test_any_size_fits(height, width):
-    fitted = load(np.full((height, width), 90, np.uint8), 60, 80)
+    fitted = load(np.full((height, width), 200, np.uint8), 60, 80, "light-on-dark")
     assert fitted.pixels.shape == (60, 80)
-    assert fitted.pixels.max() == 90
+    assert fitted.pixels.max() == 200
 
 
 def test_enlarging_and_reducing_keep_the_drawing():
