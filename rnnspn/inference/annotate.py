@@ -50,7 +50,7 @@ class Annotator:
         """
         target = self._folder / self._free_name(PurePath(path).stem or "picture")
         drawn = draw(decoding.read_bytes(path), reading, self._metadata, self._polarity)
-        with files.replacing(target) as temporary:
+        with files.replacing(target, durable=False) as temporary:
             drawn.save(temporary, format="PNG")
         return target
 

@@ -19,9 +19,7 @@ def _noise(seed: int, high: int = 256) -> np.ndarray:
     return levels
 
 
-@pytest.mark.parametrize(
-    "picture", [_noise(1), _noise(2, 60), _disc(), _disc(paper=6), np.zeros((100, 100), np.uint8)]
-)
+@pytest.mark.parametrize("picture", [_noise(1), _noise(2, 60), _disc(), _disc(paper=6), np.zeros((100, 100), np.uint8)])
 def test_a_picture_in_the_models_form_reaches_it_bit_for_bit(picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
     np.testing.assert_array_equal(load(str(tmp_path / "a.png"), 100, 100).pixels, picture)
