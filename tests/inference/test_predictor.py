@@ -27,7 +27,7 @@ def test_a_stack_of_the_models_size_is_read_as_it_is(predictor):
 
 
 def test_a_light_stack_is_not_inverted_and_a_light_picture_in_a_list_is(predictor):
-    light = handmade.picture_of("999")
+    light = handmade.strips([0.95] * 3)
     assert predictor.predict(light[None])[0].digits == "999"
     assert predictor.predict([light])[0].digits == "000"
     assert predictor.predict([light], polarity="light-on-dark")[0].digits == "999"
