@@ -34,6 +34,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The run's folder.", show_default="runs/FAMILY-RECIPE, numbered")
     ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A run's model.safetensors to start from.", show_default="random weights")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with the newest run.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -43,6 +46,7 @@ def train(
     """Train a model; everything about it goes into its run folder."""
     console.needs("train", "torch", "safetensors", "matplotlib")
     from rnnspn.training import runs
+    from rnnspn.training.checkpoint import Checkpoint
     from rnnspn.training.loop import Trainer
 
     if resume:
@@ -50,13 +54,15 @@ def train(
     else:
         config = runs.new_config(
             family, recipe, downsample=downsample, epochs=epochs, epoch_images=limit, dropout=dropout, seed=seed,
-            data=data, layout=layout, shape=(steps, height, width),
+            started_from=runs.digest(start_from), data=data, layout=layout, shape=(steps, height, width),
         )  # fmt: skip
         folder = runs.new_folder(out, config)
     with _Display(folder, quiet) as display:
         trainer = Trainer(folder, config, runs.pick_device(device), display.observer(), checkpoint_seconds)
         if resume:
             trainer.restore()
+        elif start_from:
+            trainer.start_from(Checkpoint.load(start_from))
         finished = trainer.run()
     if not finished:
         console.complain(f"interrupted; go on with: rnnspn train --resume --out {folder}")

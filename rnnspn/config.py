@@ -149,6 +149,7 @@ class TrainConfig:
         weight_average: Decay per step of the exponential average of the weights, 0 for none.
         patience: Epochs without a better validation accuracy before training stops.
         initial_scale: Scale of the first glimpses: 1 is the whole picture.
+        started_from: SHA-256 of the checkpoint whose weights the run started from; empty for random ones.
         zoom: Scale that the glimpses are drawn towards by `zoom_weight`.
         zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
     """
@@ -171,6 +172,7 @@ class TrainConfig:
     weight_average: float = 0.0
     patience: int = 1_000_000
     initial_scale: float = 1.0
+    started_from: str = ""
     zoom: float = 1.0
     zoom_weight: float = 0.0
 

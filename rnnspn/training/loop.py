@@ -232,6 +232,19 @@ class Trainer:
             tensors |= {f"optimiser/{index}/{name}": value for name, value in state.items()}
         Checkpoint(self.config, {"tally": self.tally.__dict__}, tensors).save(self.folder / STATE_FILE)
 
+    def start_from(self, weights: Checkpoint) -> None:
+        """Begin with the weights of a finished run instead of random ones.
+
+        Raises:
+            CheckpointError: They are of a network of another shape.
+        """
+        if weights.config.model != self.config.model:
+            raise CheckpointError(
+                "expected weights of the same family, size and steps to start from; got another network's"
+            )
+        load_weights(self.network, weights.tensors)
+        self.average = WeightAverage(self.network, self.config.train.weight_average)
+
     def restore(self) -> None:
         """Go back to where the run folder's checkpoint stands.
 

@@ -1,5 +1,6 @@
 """Run folders: which one to start, which one to go on with, and where to train."""
 
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -88,6 +89,20 @@ def existing(wanted: Path | None) -> tuple[Path, RunConfig]:
         raise CheckpointError(f"{wanted} holds no run; start one without --resume") from None
     except (OSError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path} is not a readable configuration ({error})") from None
+
+
+def digest(checkpoint: Path | None) -> str | None:
+    """Return the SHA-256 of a checkpoint file, None for none.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    if checkpoint is None:
+        return None
+    try:
+        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {checkpoint}: {error.strerror}; name a run's {MODEL_FILE}") from None
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -86,6 +86,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--steps", "4"], "canvas wider than 112"),
         (["train", "--resume", "--out", "nowhere"], "holds no run"),
+        (["train", "--start-from", "none.safetensors"], "cannot read none.safetensors"),
         (["export", "model.onnx", "--checkpoint", "none.safetensors"], "no checkpoint none.safetensors"),
         (["export", "model.onnx"], "no trained model under runs/"),
         (["export", "model.onnx", "--opset", "12"], "opset"),

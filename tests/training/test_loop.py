@@ -111,6 +111,18 @@ def test_a_run_folder_holds_what_its_docstring_says(uninterrupted: dict[str, Pat
     assert network.config == config.model
 
 
+def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    weights = Checkpoint.load(uninterrupted["best"] / MODEL_FILE)
+    trainer = Trainer(tmp_path, replace(RUNS["best"], data=DataConfig(seed=8)), CPU)
+    trainer.start_from(weights)
+    for name, tensor in trainer.network.state_dict().items():
+        assert torch.equal(tensor, weights.tensors[name])
+        assert torch.equal(trainer.average.weights[name], weights.tensors[name])
+    other = replace(RUNS["best"].model, gru_units=25)
+    with pytest.raises(CheckpointError, match="another network"):
+        Trainer(tmp_path, replace(RUNS["best"], model=other), CPU).start_from(weights)
+
+
 def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
     config = small_run("best")
     Trainer(tmp_path, config, CPU, stop_after(2)).run()
