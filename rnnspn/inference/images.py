@@ -169,7 +169,9 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
 
 
 def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    paper = float(np.percentile(_border(levels), 75))
+    border = _border(levels)
+    border.sort()
+    paper = float(border[border.size * 3 // 4])
     if not _CLEAN < paper < 128:  # clean already, or not the background that the polarity promised
         return levels
     gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)

@@ -106,7 +106,10 @@ class Predictor:
         engine: The model and the provider that runs it.
     """
 
+    # Threads that decode at the same time only wrestle for the interpreter's lock; one decodes while others infer.
+
     engine: Engine
+    _decoding: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | PathLike[str] = model_file.BUNDLED, *, provider: str = "auto") -> "Predictor":
@@ -174,13 +177,14 @@ class Predictor:
     def _records(self, paths: Iterable[str], polarity: Polarity, stopped: threading.Event) -> list[Record]:
         metadata = self.model.metadata
         outcomes: list[tuple[str, Fitted | Failure]] = []
-        for path in paths:
-            if stopped.is_set():
-                break
-            try:
-                outcomes.append((path, images.load(path, metadata.height, metadata.width, polarity)))
-            except ImageError as error:
-                outcomes.append((path, Failure(error.code, str(error))))
+        with self._decoding:
+            for path in paths:
+                if stopped.is_set():
+                    break
+                try:
+                    outcomes.append((path, images.load(path, metadata.height, metadata.width, polarity)))
+                except ImageError as error:
+                    outcomes.append((path, Failure(error.code, str(error))))
         readings = iter(self._read([outcome for _, outcome in outcomes if isinstance(outcome, Fitted)]))
         return [Record(path, outcome if isinstance(outcome, Failure) else next(readings)) for path, outcome in outcomes]
 
