@@ -32,7 +32,8 @@ def evaluate(
     from rnnspn.training.evaluation import score_checkpoint
 
     source = checkpoint or find_model()
-    say(f"checkpoint: {source}", quiet=quiet)
+    if checkpoint is None:
+        say(f"checkpoint: {source}", quiet=quiet)
     data, score = score_checkpoint(source, split)
     if as_json:
         typer.echo(json.dumps({"checkpoint": str(source), "data": data, "split": split} | score.to_dict()))

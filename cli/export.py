@@ -23,7 +23,8 @@ def export(
     from rnnspn.training.checkpoint import find_model
 
     source = checkpoint or find_model()
-    say(f"checkpoint: {source}", quiet=quiet)
+    if checkpoint is None:
+        say(f"checkpoint: {source}", quiet=quiet)
     written = to_onnx.export(source, file, opset)
     parity = written.parity
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())

@@ -101,7 +101,7 @@ def test_two_writers_at_once_do_not_share_a_temporary_file(old: Path) -> None:
 
 def test_a_folder_in_the_place_of_the_file_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
-    with pytest.raises(OutputError, match="Is a directory"):
+    with pytest.raises(OutputError, match="it is a folder"):
         write_bytes(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -106,9 +106,8 @@ class Predictor:
         engine: The model and the provider that runs it.
     """
 
-    # Threads that decode at the same time only wrestle for the interpreter's lock; one decodes while others infer.
-
     engine: Engine
+    # Threads that decode at the same time only wrestle for the interpreter's lock; one decodes while others infer.
     _decoding: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
