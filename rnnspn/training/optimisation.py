@@ -37,7 +37,10 @@ class RMSprop(torch.optim.Optimizer):
         """Move the weights along their gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
-                mean_square = self.state[weight].setdefault("mean_square", torch.zeros_like(weight))
+                state = self.state[weight]
+                if not state:
+                    state["mean_square"] = torch.zeros_like(weight)
+                mean_square = state["mean_square"]
                 mean_square.mul_(group["decay"]).addcmul_(weight.grad, weight.grad, value=1 - group["decay"])
                 weight.addcdiv_(weight.grad, (mean_square + group["epsilon"]).sqrt(), value=-group["lr"])
 

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from rnnspn.config import AUTHORS_2015, DataConfig, family_config
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import ConfigError
+from rnnspn.training.batches import (
+    FixedBatches,
+    Pictures,
+    SynthesisedBatches,
+    ahead,
+    held_out_pictures,
+    training_batches,
+    uses_authors_2015,
+)
+from rnnspn.training.recipes import train_config
+
+CPU = torch.device("cpu")
+RNN = family_config("rnn-spn")
+
+
+def numbered(count: int) -> Pictures:
+    """Return pictures that carry their own number, in the label and in every pixel."""
+    numbers = torch.arange(count)
+    return Pictures(numbers.to(torch.uint8).reshape(-1, 1, 1).expand(-1, 4, 4), numbers.reshape(-1, 1))
+
+
+def fixed(seed: int = 0) -> FixedBatches:
+    return FixedBatches(numbered(30), train_config("paper", RNN, batch=10, epoch_images=30, seed=seed))
+
+
+def order(batches: FixedBatches, steps: range) -> list[int]:
+    return torch.cat([batches.at(step).labels for step in steps]).flatten().tolist()
+
+
+def test_an_epoch_of_a_fixed_set_holds_every_picture_once() -> None:
+    for epoch in range(3):
+        assert sorted(order(fixed(), range(3 * epoch, 3 * epoch + 3))) == list(range(30))
+
+
+def test_every_epoch_and_every_seed_has_its_own_order() -> None:
+    orders = [order(fixed(), range(3)), order(fixed(), range(3, 6)), order(fixed(seed=1), range(3))]
+    assert len({tuple(one) for one in orders}) == 3
+
+
+def test_a_batch_depends_on_nothing_but_its_step() -> None:
+    jumping = fixed()
+    jumping.at(7)
+    assert order(jumping, range(4, 5)) == order(fixed(), range(4, 5))
+
+
+def test_a_picture_keeps_its_label() -> None:
+    batch = fixed().at(1)
+    assert torch.equal(batch.images[:, 0, 0].long(), batch.labels[:, 0])
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
+    sequences = Sequences(load_mnist(), "train", seed=3)
+    batches = SynthesisedBatches(sequences, 5, CPU)
+    for step, pictures in zip(range(2, 6), ahead(batches, range(2, 6)), strict=True):
+        images, labels = sequences.pictures(np.arange(5 * step, 5 * step + 5))
+        assert np.array_equal(pictures.images.numpy(), images)
+        assert np.array_equal(pictures.labels.numpy(), labels)
+
+
+def test_nothing_is_made_for_no_steps() -> None:
+    assert list(ahead(fixed(), range(4, 4))) == []
+
+
+def test_validation_is_the_authors_own_only_where_it_fits() -> None:
+    wide = family_config("rnn-spn", steps=4, width=130)
+    assert uses_authors_2015(DataConfig(), RNN)
+    assert not uses_authors_2015(DataConfig(layout="paper"), RNN)
+    assert not uses_authors_2015(DataConfig(), wide)
+    pictures = held_out_pictures("validation", DataConfig(), wide, CPU)
+    assert pictures.images.shape == (10_000, 100, 130)
+    assert pictures.labels.shape == (10_000, 4)
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "complaint"),
+    [
+        (DataConfig(source="elsewhere"), {}, "expected data to be"),
+        (DataConfig(source=AUTHORS_2015), {"steps": 2}, "three digits on 100x100"),
+        (DataConfig(), {"alphabet": "01"}, "alphabet"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(data: DataConfig, shape: dict[str, object], complaint: str) -> None:
+    model = family_config("rnn-spn", **shape)
+    with pytest.raises(ConfigError, match=complaint):
+        training_batches(data, model, train_config("best", model), CPU)
