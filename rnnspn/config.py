@@ -152,6 +152,7 @@ class TrainConfig:
         started_from: SHA-256 of the checkpoint whose weights the run started from; empty for random ones.
         zoom: Scale that the glimpses are drawn towards by `zoom_weight`.
         zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
+        distortion: How far the digits of synthesised pictures are bent, anew every epoch; 0 for not at all.
     """
 
     recipe: str
@@ -175,6 +176,7 @@ class TrainConfig:
     started_from: str = ""
     zoom: float = 1.0
     zoom_weight: float = 0.0
+    distortion: float = 0.0
 
     def __post_init__(self) -> None:
         _expect_between("epochs", self.epochs, 1, 1_000_000)
@@ -188,6 +190,8 @@ class TrainConfig:
             raise ConfigError(f"expected a dropout rate from 0 up to 1, got {self.dropout}")
         if not self.learning_rate > 0:
             raise ConfigError(f"expected a learning rate above 0, got {self.learning_rate}")
+        if not 0 <= self.distortion <= 2:
+            raise ConfigError(f"expected a distortion from 0 to 2, got {self.distortion}")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -7,7 +7,7 @@ Shapes: B pictures, T steps, H x W pixels.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from rnnspn.data.authors_2015 import SIZES, authors_2015
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError
+from rnnspn.training.distortion import distorted
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,30 @@ class Batches(Protocol):
 
 
 class SynthesisedBatches:
-    """New pictures at every step, made on the device."""
+    """New pictures at every step, made on the device, of digits bent anew every epoch."""
 
-    def __init__(self, sequences: Sequences, batch: int, device: torch.device) -> None:
-        self._batch = batch
-        self._device = device
+    def __init__(self, sequences: Sequences, config: TrainConfig, device: torch.device) -> None:
         self._sequences = sequences
+        self._config = config
+        self._device = device
+        self._bent: tuple[int, Sequences] = (-1, sequences)
 
     def at(self, step: int) -> Pictures:
         """Return the batch of a step."""
-        first = step * self._batch
+        first = step * self._config.batch
+        sequences = self._of_epoch(step // self._config.steps_per_epoch)
         if self._device.type == "cpu":  # NumPy's indexing is the faster one there
-            images, labels = self._sequences.pictures(np.arange(first, first + self._batch))
+            images, labels = sequences.pictures(np.arange(first, first + self._config.batch))
             return Pictures(torch.from_numpy(images), torch.from_numpy(labels).long())
-        images, labels = self._sequences.pictures(torch.arange(first, first + self._batch, device=self._device))
+        images, labels = sequences.pictures(torch.arange(first, first + self._config.batch, device=self._device))
         return Pictures(images, labels.long())
+
+    def _of_epoch(self, epoch: int) -> Sequences:
+        config = self._config
+        if config.distortion and self._bent[0] != epoch:
+            digits = distorted(self._sequences.mnist, config.distortion, config.seed, epoch)
+            self._bent = epoch, replace(self._sequences, mnist=digits)
+        return self._bent[1]
 
 
 class FixedBatches:
@@ -87,7 +97,7 @@ def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, 
     mnist = load_mnist()
     if data.source == SYNTHESIS:
         digits = mnist if device.type == "cpu" else mnist.to(device)
-        return SynthesisedBatches(_sequences(digits, "train", data, model), config.batch, device)
+        return SynthesisedBatches(_sequences(digits, "train", data, model), config, device)
     if data.source == AUTHORS_2015:
         if not fits_authors_2015(model):
             raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")

@@ -58,11 +58,25 @@ def test_a_picture_keeps_its_label() -> None:
 
 def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
     sequences = Sequences(load_mnist(), "train", seed=3)
-    batches = SynthesisedBatches(sequences, 5, CPU)
+    batches = SynthesisedBatches(sequences, train_config("best", RNN, batch=5, distortion=0.0), CPU)
     for step, pictures in zip(range(2, 6), ahead(batches, range(2, 6)), strict=True):
         images, labels = sequences.pictures(np.arange(5 * step, 5 * step + 5))
         assert np.array_equal(pictures.images.numpy(), images)
         assert np.array_equal(pictures.labels.numpy(), labels)
+
+
+def test_every_epoch_has_its_own_digits_and_a_batch_depends_on_nothing_but_its_step() -> None:
+    config = train_config("best", RNN, batch=5, epoch_images=10, distortion=1.0)
+
+    def at(steps: list[int]) -> list[Pictures]:
+        batches = SynthesisedBatches(Sequences(load_mnist(), "train"), config, CPU)
+        return [batches.at(step) for step in steps]
+
+    forward, backward = at([0, 1, 2]), at([2, 1, 0])
+    for one, other in zip(forward, reversed(backward), strict=True):
+        assert torch.equal(one.images, other.images)
+    plain = Sequences(load_mnist(), "train").pictures(np.arange(5))[0]
+    assert not np.array_equal(forward[0].images.numpy(), plain)
 
 
 def test_nothing_is_made_for_no_steps() -> None:

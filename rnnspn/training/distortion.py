@@ -1,0 +1,63 @@
+"""New handwriting out of old: MNIST's training digits bent anew for every epoch.
+
+Each digit gets an affine change (turned, stretched, slanted) and an elastic one (a smooth random displacement), as in
+Simard, Steinkraus and Platt, Best practices for convolutional neural networks, ICDAR 2003.
+
+Shapes: n digits of S x S pixels.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rnnspn.data.mnist import SPLITS, Mnist
+
+_TURN = math.radians(8)  # standard deviations at strength 1
+_STRETCH = 0.08
+_SLANT = 0.12
+_SHIFT_PIXELS = 0.9
+_CONTROL_POINTS = 4
+_CHUNK = 10_000
+
+
+def distorted(mnist: Mnist, strength: float, seed: int, epoch: int) -> Mnist:
+    """Return the digits with those of the training split bent; the others are as they were.
+
+    Args:
+        mnist: The digits, NumPy arrays or torch tensors of any device.
+        strength: How far at most, 1 for handwriting at the edge of natural; each digit draws its own share of it.
+        seed: Seed of a run.
+        epoch: Every epoch has its own digits, which depend on nothing but the seed and the epoch.
+    """
+    images = torch.as_tensor(mnist.images).clone()
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    train = SPLITS["train"]
+    for first in range(train.start, train.stop, _CHUNK):
+        chunk = images[first : min(first + _CHUNK, train.stop)]
+        grid = _bent_grid(len(chunk), chunk.shape[-1], strength, generator).to(images.device)
+        moved = F.grid_sample(chunk.float().unsqueeze(1), grid, align_corners=True)
+        chunk.copy_(moved.squeeze(1).round())
+    return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
+
+
+def _bent_grid(count: int, side: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Return where each pixel of each bent digit comes from, float (n, S, S, 2), -1 and +1 at the border pixels."""
+    share = strength * torch.rand(count, 1, generator=generator)
+    turn, stretch_x, stretch_y, slant = (share * torch.randn(count, 4, generator=generator)).unbind(1)
+    cos, sin = torch.cos(_TURN * turn), torch.sin(_TURN * turn)
+    x_scale, y_scale = torch.exp(_STRETCH * stretch_x), torch.exp(_STRETCH * stretch_y)
+    zero = torch.zeros(count)
+    theta = torch.stack(
+        [
+            torch.stack([x_scale * cos, _SLANT * slant - sin, zero], dim=-1),
+            torch.stack([sin, y_scale * cos, zero], dim=-1),
+        ],
+        dim=1,
+    )
+    points = torch.randn(count, 2, _CONTROL_POINTS, _CONTROL_POINTS, generator=generator)
+    shift = F.interpolate(points, size=(side, side), mode="bilinear", align_corners=True)
+    pixels = _SHIFT_PIXELS * share.reshape(-1, 1, 1, 1)
+    grid = F.affine_grid(theta, [count, 1, side, side], align_corners=True)
+    return grid + (shift * pixels * 2 / (side - 1)).permute(0, 2, 3, 1)

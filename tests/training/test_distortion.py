@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from rnnspn.data.mnist import SPLITS, Mnist, load_mnist
+from rnnspn.training.distortion import distorted
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Mnist:
+    return load_mnist()
+
+
+@pytest.fixture(scope="module")
+def bent(mnist: Mnist) -> Mnist:
+    return distorted(mnist, 1.0, seed=3, epoch=1)
+
+
+def test_the_same_epoch_has_the_same_digits(mnist: Mnist, bent: Mnist) -> None:
+    assert np.array_equal(distorted(mnist, 1.0, seed=3, epoch=1).images, bent.images)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(3, 2), (4, 1)])
+def test_another_epoch_or_seed_has_others(mnist: Mnist, bent: Mnist, seed: int, epoch: int) -> None:
+    assert not np.array_equal(distorted(mnist, 1.0, seed, epoch).images, bent.images)
+
+
+def test_validation_and_test_digits_and_all_labels_stay(mnist: Mnist, bent: Mnist) -> None:
+    for split in ("validation", "test"):
+        assert np.array_equal(bent.images[SPLITS[split]], mnist.images[SPLITS[split]])
+    assert np.array_equal(bent.labels, mnist.labels)
+    assert bent.images.dtype == np.uint8
+
+
+def test_no_strength_leaves_every_pixel(mnist: Mnist) -> None:
+    assert np.array_equal(distorted(mnist, 0.0, seed=3, epoch=1).images, mnist.images)
+
+
+def test_more_strength_moves_more(mnist: Mnist, bent: Mnist) -> None:
+    train = SPLITS["train"]
+
+    def moved(other: Mnist) -> float:
+        return float(np.abs(other.images[train].astype(float) - mnist.images[train]).mean())
+
+    assert moved(distorted(mnist, 0.2, seed=3, epoch=1)) < moved(bent) / 2
+
+
+def test_a_bent_digit_keeps_its_ink_and_its_place(mnist: Mnist, bent: Mnist) -> None:
+    train = SPLITS["train"]
+    before, after = mnist.images[train].astype(float), bent.images[train].astype(float)
+    assert after.mean() == pytest.approx(before.mean(), rel=0.03)
+    rows = np.arange(28)
+    for axis in (1, 2):
+        centre = [(pixels.sum(axis) @ rows) / pixels.sum((1, 2)) for pixels in (before, after)]
+        assert np.abs(centre[0] - centre[1]).mean() < 1.0
+
+
+def test_arrays_and_tensors_bend_alike(mnist: Mnist, bent: Mnist) -> None:
+    tensors = distorted(mnist.to(torch.device("cpu")), 1.0, seed=3, epoch=1)
+    assert isinstance(tensors.images, torch.Tensor)
+    assert np.array_equal(tensors.images.numpy(), bent.images)
