@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,43 +212,34 @@ class Predictor:
         if not fitted:
             return []
         outputs = self.engine.run(np.stack([picture.pixels for picture in fitted]))
+        metadata, provider, model_sha256 = self.model.metadata, self.engine.provider, self.model.sha256
         chosen = np.take_along_axis(outputs.probabilities, outputs.digits[..., None], axis=-1)[..., 0]  # (N, T)
-        placements = [picture.placement for picture in fitted]
-        where = self._attended(outputs.theta, placements)
+        characters = [metadata.alphabet[index] for index in outputs.digits.ravel().tolist()]
+        quads, matrices = self._attended(outputs.theta, [picture.placement for picture in fitted])
+        steps = map(Step, characters, chosen.ravel().tolist(), quads, matrices)  # N*T of them, picture by picture
         return [
-            self._reading(*said, *attended)
-            for said, attended in zip(zip(outputs.digits.tolist(), chosen.tolist(), strict=True), where, strict=True)
+            Reading("".join(characters[first : first + metadata.steps]), confidence, taken, provider, model_sha256)
+            for first, confidence, taken in zip(
+                range(0, len(characters), metadata.steps),
+                chosen.prod(axis=1, dtype=np.float64).tolist(),
+                _grouped(steps, metadata.steps),
+                strict=True,
+            )
         ]
 
     def _attended(
         self, theta: NDArray[np.float32] | None, placements: Sequence[Placement]
-    ) -> Iterator[tuple[Sequence[Quad | None], Sequence[Matrix | None]]]:
-        """Give the quadrilaterals and the affine matrices of each picture's T steps."""
-        metadata = self.model.metadata
+    ) -> tuple[Iterable[Quad | None], Iterable[Matrix | None]]:
+        """Give the quadrilateral and the affine matrix of every step, picture by picture."""
         if theta is None:
-            nothing = [None] * metadata.steps
-            return iter([(nothing, nothing)] * len(placements))
+            return itertools.repeat(None), itertools.repeat(None)
+        metadata = self.model.metadata
         theta = np.broadcast_to(theta, (len(placements), metadata.steps, 2, 3))  # `ffn-spn` has one for all steps
         corners = _CORNERS @ theta.swapaxes(-1, -2)  # (N, T, 4, 2)
         corners = images.to_source(corners, placements, metadata.height, metadata.width)
-        matrices = theta.reshape(len(placements), -1, 6).tolist()
-        return (
-            ([_quad(points) for points in quads], [tuple(matrix) for matrix in rows])
-            for quads, rows in zip(corners.tolist(), matrices, strict=True)
-        )
-
-    def _reading(
-        self,
-        classes: Sequence[int],
-        probabilities: Sequence[float],
-        quads: Sequence[Quad | None],
-        matrices: Sequence[Matrix | None],
-    ) -> Reading:
-        digits = [self.model.metadata.alphabet[index] for index in classes]
-        steps = tuple(map(Step, digits, probabilities, quads, matrices))
-        return Reading("".join(digits), math.prod(probabilities), steps, self.engine.provider, self.model.sha256)
+        return _grouped(_grouped(corners.ravel().tolist(), 2), 4), _grouped(theta.ravel().tolist(), 6)
 
 
-def _quad(points: list[list[float]]) -> Quad:
-    first, second, third, fourth = ((x, y) for x, y in points)
-    return first, second, third, fourth
+def _grouped(values: Iterable[Any], size: int) -> Iterator[Any]:
+    """Yield tuples of `size` values each."""
+    return zip(*[iter(values)] * size, strict=True)
