@@ -2,48 +2,80 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli import console
 from cli.console import Quiet, say
 
+if TYPE_CHECKING:
+    from rnnspn.scores import Score
+
 
 def evaluate(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(help="A run's model.safetensors.", show_default="the newest under runs/"),
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's model.safetensors, an .onnx file, or 'bundled'.", show_default="the newest under runs/"
+        ),
     ] = None,
     split: Annotated[
         Literal["validation", "test"],
         typer.Option(help="Held-out pictures: the authors' published ones where they fit the model."),
     ] = "validation",
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of pictures with labels.csv.", show_default="the held-out pictures")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Draw the confusion matrix and the worst mistakes, into this folder.")
+    ] = None,
+    provider: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What runs an .onnx file.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count a model's errors, per digit and per sequence, with 95 % intervals.
+    """Count a model's errors, per digit, sequence and position, with 95 % intervals.
 
-    A look at the test set is logged in the run folder and goes into the metadata of the exported file.
+    A checkpoint's look at the test set is logged in its run folder and goes into the metadata of the exported file.
     """
-    console.needs("train", "torch", "safetensors")
-    from rnnspn.scores import wilson_interval
-    from rnnspn.training.checkpoint import find_model
-    from rnnspn.training.evaluation import score_checkpoint
+    if model is None or not (model.endswith(".onnx") or model == "bundled"):
+        console.needs("train", "torch", "safetensors")
+    if report is not None:
+        console.needs("train", "matplotlib")
+    from rnnspn import evaluation
+    from rnnspn.data.examples import held_out, labelled_folder
+    from rnnspn.scores import Score
 
-    source = checkpoint or find_model()
-    if checkpoint is None:
-        say(f"checkpoint: {source}", quiet=quiet)
-    data, score = score_checkpoint(source, split)
+    subject = evaluation.open_subject(model or _newest(), provider)
+    say(f"model: {subject.name}", quiet=quiet)
+    examples = labelled_folder(data, subject.model) if data else held_out(split, subject.data, subject.model)
+    answers = subject.answer(examples.images)
+    score = Score.of(answers.digits, examples.labels)
+    if data is None and split == "test":
+        subject.log(examples.source, score)
+    if report is not None:
+        for path in evaluation.draw_report(answers, examples, subject.model.alphabet, report):
+            say(f"drawn: {path}", quiet=quiet)
+    _show(subject.name, examples.source, score, as_json)
+
+
+def _newest() -> str:
+    from rnnspn.training.checkpoint import find_model
+
+    return str(find_model())
+
+
+def _show(name: str, source: str, score: "Score", as_json: bool) -> None:
+    from rnnspn.scores import wilson_interval
+
     if as_json:
-        typer.echo(json.dumps({"checkpoint": str(source), "data": data, "split": split} | score.to_dict()))
+        typer.echo(json.dumps({"model": name, "data": source} | score.to_dict()))
         return
-    for unit, wrong, total in (
-        ("digit", score.wrong_digits, score.digits),
-        ("sequence", score.wrong_sequences, score.sequences),
-    ):
+    rows = [("per digit", score.wrong_digits, score.digits), ("per sequence", score.wrong_sequences, score.sequences)]
+    for position, wrong in enumerate(score.wrong_by_position, start=1):
+        rows.append((f"at position {position}", wrong, score.sequences))
+    for where, wrong, total in rows:
         low, high = wilson_interval(wrong, total)
         typer.echo(
-            f"{data} {split}, error per {unit}: {wrong / total:.2%}  "
-            f"({wrong} of {total}, 95 % interval {low:.2%} to {high:.2%})"
+            f"{source}, error {where}: {wrong / total:.2%}  ({wrong} of {total}, 95 % interval {low:.2%} to {high:.2%})"
         )

@@ -5,7 +5,7 @@ Shapes: n sequences, T digits each.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,33 @@ def wilson_interval(wrong: int, total: int, z: float = 1.959964) -> tuple[float,
     centre = (rate + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / total + spread / (4 * total))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class Answers(NamedTuple):
+    """What a model reads in n pictures.
+
+    Attributes:
+        digits: int (n, T), class indices.
+        confidence: float (n,), the product of a sequence's probabilities.
+    """
+
+    digits: NDArray[Any]
+    confidence: NDArray[Any]
+
+
+def confusion(read: NDArray[Any], labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Count how often each class was read as each.
+
+    Args:
+        read: int (n, T), class indices read.
+        labels: int (n, T), class indices written.
+        classes: Number of classes K.
+
+    Returns:
+        int64 (K, K): a row for each class written, a column for each class read.
+    """
+    counts = np.bincount(np.ravel(labels) * classes + np.ravel(read), minlength=classes**2)
+    return counts.astype(np.int64).reshape(classes, classes)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from rnnspn.scores import Score, wilson_interval
+from rnnspn.scores import Score, confusion, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,11 @@ def test_a_score_is_json_with_counts_rates_and_intervals() -> None:
     assert score["digit_error_interval"] == list(wilson_interval(1, 4))
     assert score["sequence_error_interval"] == list(wilson_interval(1, 2))
     assert (score["digit_error"], score["sequence_error"]) == (0.25, 0.5)
+
+
+def test_confusion_has_a_row_for_what_is_written_and_a_column_for_what_is_read() -> None:
+    counts = confusion(read=np.array([[0, 2], [2, 1]]), labels=np.array([[0, 2], [1, 1]]), classes=4)
+    expected = np.zeros((4, 4), int)
+    expected[0, 0] = expected[2, 2] = expected[1, 1] = 1
+    expected[1, 2] = 1
+    assert np.array_equal(counts, expected)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig
-from rnnspn.data.authors_2015 import SIZES, authors_2015
-from rnnspn.data.mnist import Mnist, load_mnist
+from rnnspn.data.authors_2015 import authors_2015
+from rnnspn.data.examples import fits_authors_2015, held_out, sequences
+from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError
 from rnnspn.training.distortion import distorted
@@ -97,34 +98,18 @@ def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, 
     mnist = load_mnist()
     if data.source == SYNTHESIS:
         digits = mnist if device.type == "cpu" else mnist.to(device)
-        return SynthesisedBatches(_sequences(digits, "train", data, model), config, device)
+        return SynthesisedBatches(sequences(digits, "train", data, model), config, device)
     if data.source == AUTHORS_2015:
         if not fits_authors_2015(model):
             raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
-        return FixedBatches(_authors_pictures(mnist, "train", device), config)
+        return FixedBatches(_on(device, *authors_2015(mnist, "train")), config)
     raise ConfigError(f"expected data to be {SYNTHESIS} or {AUTHORS_2015}; got {data.source!r}")
 
 
 def held_out_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:
-    """Return the pictures of `validation` or `test`: the authors' published ones where they fit the model.
-
-    Other shapes and layouts get as many synthesised ones, always the same.
-    """
-    mnist = load_mnist()
-    if uses_authors_2015(data, model):
-        return _authors_pictures(mnist, split, device)
-    images, labels = _sequences(mnist, split, data, model).pictures(np.arange(SIZES[split]))
-    return _on(device, images, labels)
-
-
-def fits_authors_2015(model: ModelConfig) -> bool:
-    """Tell whether a model reads the shape of the authors' published data set."""
-    return (model.steps, model.height, model.width, model.alphabet) == (3, 100, 100, "0123456789")
-
-
-def uses_authors_2015(data: DataConfig, model: ModelConfig) -> bool:
-    """Tell whether a run is validated and tested on the authors' published data set."""
-    return fits_authors_2015(model) and data.layout == "authors"
+    """Return the pictures of a held-out split on a device; see `held_out`."""
+    examples = held_out(split, data, model)
+    return _on(device, examples.images, examples.labels)
 
 
 def ahead(batches: Batches, steps: range) -> Iterator[Pictures]:
@@ -136,16 +121,6 @@ def ahead(batches: Batches, steps: range) -> Iterator[Pictures]:
             if step + 1 < steps.stop:
                 coming = background.submit(batches.at, step + 1)
             yield pictures
-
-
-def _sequences(mnist: Mnist, split: str, data: DataConfig, model: ModelConfig) -> Sequences:
-    if model.alphabet != "0123456789":
-        raise ConfigError(f"synthesis knows the alphabet 0123456789 only, got {model.alphabet!r}")
-    return Sequences(mnist, split, data.seed, data.layout, model.steps, model.height, model.width)
-
-
-def _authors_pictures(mnist: Mnist, split: str, device: torch.device) -> Pictures:
-    return _on(device, *authors_2015(mnist, split))
 
 
 def _on(device: torch.device, images: object, labels: object) -> Pictures:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from rnnspn.errors import CheckpointError
+from rnnspn.figures import draw_attention, draw_curves
 from rnnspn.files import write_text
 from rnnspn.models.networks import Network
 from rnnspn.training.batches import Batches, Pictures, ahead, held_out_pictures, training_batches
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
-from rnnspn.training.evaluation import as_input, score_network
-from rnnspn.training.figures import draw_attention, draw_curves
+from rnnspn.training.evaluation import answer, as_input, score_network
 from rnnspn.training.optimisation import (
     WeightAverage,
     clip_gradients,
@@ -217,8 +217,23 @@ class Trainer:
         tally.loss_sum, tally.wrong = 0.0, 0.0
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
         draw_curves(tally.epochs, self.folder / "curves.png")
-        draw_attention(self.averaged, validation.images[:3], self.folder / "attention.png")
+        self._draw_attention(validation.images[:3])
         self.observer.on_epoch(record)
+
+    @torch.no_grad()
+    def _draw_attention(self, images: torch.Tensor) -> None:
+        network, model = self.averaged, self.config.model
+        crops, theta = network.look(as_input(images))
+        read = [
+            "".join(model.alphabet[digit] for digit in digits) for digits in answer(network, images).digits.tolist()
+        ]
+        draw_attention(
+            images.cpu().numpy(),
+            crops.reshape(len(images), -1, *model.glimpse_size).cpu().numpy(),
+            None if theta is None else theta.cpu().numpy(),
+            read,
+            self.folder / "attention.png",
+        )
 
     def save(self) -> None:
         """Write the whole state, atomically.

@@ -62,7 +62,7 @@ def test_predict_reads_with_the_model_just_exported(workplace: Path) -> None:
 
 def test_evaluate_gives_counts_and_intervals(workplace: Path) -> None:
     score = json.loads((workplace / "evaluate.out").read_text())
-    assert (score["data"], score["split"], score["digits"]) == ("authors-2015", "validation", 30_000)
+    assert (score["data"], score["digits"]) == ("authors-2015 validation", 30_000)
     low, high = score["digit_error_interval"]
     assert low < score["digit_error"] < high
 
@@ -71,6 +71,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
     code, out, _ = rnnspn(workplace, "evaluate", "--split", "test")
     assert code == 0
     assert "authors-2015 test, error per digit" in out
+    assert "authors-2015 test, error at position 3" in out
     (look,) = (workplace / "runs" / "rnn-spn-d3-best" / "test.jsonl").read_text().splitlines()
     assert json.loads(look)["digits"] == 30_000
 

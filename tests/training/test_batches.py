@@ -11,9 +11,7 @@ from rnnspn.training.batches import (
     Pictures,
     SynthesisedBatches,
     ahead,
-    held_out_pictures,
     training_batches,
-    uses_authors_2015,
 )
 from rnnspn.training.recipes import train_config
 
@@ -81,16 +79,6 @@ def test_every_epoch_has_its_own_digits_and_a_batch_depends_on_nothing_but_its_s
 
 def test_nothing_is_made_for_no_steps() -> None:
     assert list(ahead(fixed(), range(4, 4))) == []
-
-
-def test_validation_is_the_authors_own_only_where_it_fits() -> None:
-    wide = family_config("rnn-spn", steps=4, width=130)
-    assert uses_authors_2015(DataConfig(), RNN)
-    assert not uses_authors_2015(DataConfig(layout="paper"), RNN)
-    assert not uses_authors_2015(DataConfig(), wide)
-    pictures = held_out_pictures("validation", DataConfig(), wide, CPU)
-    assert pictures.images.shape == (10_000, 100, 130)
-    assert pictures.labels.shape == (10_000, 4)
 
 
 @pytest.mark.parametrize(

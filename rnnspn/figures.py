@@ -1,0 +1,155 @@
+"""The pictures that are drawn of a model: its curves, where it looks, what it confuses, what it gets wrong.
+
+Shapes: n pictures, T steps, G glimpses a picture (T, 1 or none), H x W pixels, h x w glimpse pixels, K classes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rnnspn.files import replacing
+
+STEP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+"""Okabe and Ito's colour-blind-safe palette, one colour per step."""
+
+_SHEET_ROWS, _SHEET_COLUMNS = 5, 8
+
+
+def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
+    """Plot training loss and both error rates over the epochs.
+
+    Args:
+        epochs: The lines of metrics.jsonl.
+        path: The PNG to write.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    number = [record["epoch"] + 1 for record in epochs]
+    left.plot(number, [record["train_loss"] for record in epochs], color=STEP_COLOURS[0], marker=".")
+    left.set(xlabel="epoch", ylabel="training loss (nats a digit)", yscale="log")
+    for name, label, colour in (
+        ("train_digit_error", "training", STEP_COLOURS[0]),
+        ("validation_digit_error", "validation", STEP_COLOURS[1]),
+    ):
+        right.plot(number, [100 * record[name] for record in epochs], color=colour, marker=".", label=label)
+    right.set(xlabel="epoch", ylabel="digits read wrongly (%)", yscale="log")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(which="both", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def draw_attention(
+    images: NDArray[np.uint8],
+    glimpses: NDArray[np.floating[Any]],
+    theta: NDArray[np.floating[Any]] | None,
+    read: list[str],
+    path: Path,
+) -> None:
+    """Draw pictures, the quadrilaterals attended at each step, and the glimpses.
+
+    Args:
+        images: uint8 (n, H, W).
+        glimpses: float (n, G, h, w), what the classifier sees; for `conv` the whole picture, with G = 1.
+        theta: float (n, G, 2, 3), the affine matrices; None for `conv`.
+        read: What was read in each picture.
+        path: The PNG to write.
+
+    Raises:
+        OutputError: The file cannot be written.
+
+    Source: Figure 3 of the paper.
+    """
+    count, (height, width) = glimpses.shape[1], images.shape[1:]
+    figure = Figure(figsize=(2 * (2 + count), 2.1 * len(images)), layout="constrained")
+    rows = figure.subplots(len(images), 2 + count, squeeze=False)
+    for row, axes in enumerate(rows):
+        for panel, content in zip(axes, [images[row], images[row], *glimpses[row]], strict=True):
+            panel.imshow(content, cmap="gray")
+            panel.set_axis_off()
+        axes[0].set_title(f"read {read[row]}", fontsize=10)
+        if theta is not None:
+            for step, matrix in enumerate(theta[row]):
+                _draw_quadrilateral(axes[1], matrix, width, height, STEP_COLOURS[step])
+                axes[2 + step].set_title(f"glimpse {step + 1}", fontsize=10, color=STEP_COLOURS[step])
+    _save(figure, path)
+
+
+def draw_confusion(counts: NDArray[np.int64], alphabet: str, path: Path) -> None:
+    """Draw a confusion matrix; the colour shows the share of a row, the number the count.
+
+    Args:
+        counts: int (K, K), a row for each class written, a column for each class read.
+        alphabet: The character of each class.
+        path: The PNG to write.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    classes = len(alphabet)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistaken = np.where(np.eye(classes, dtype=bool), 0, shares)
+    figure = Figure(figsize=(1.6 + 0.5 * classes, 1.1 + 0.5 * classes), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(100 * mistaken, cmap="Oranges", vmin=0, vmax=max(1e-9, 100 * mistaken.max()))
+    figure.colorbar(shown, label="read as another class (% of the row)", shrink=0.8)
+    for (row, column), count in np.ndenumerate(counts):
+        right = row == column
+        axes.text(
+            column, row, f"{count}" if count else "", ha="center", va="center", fontsize=7,
+            color="#757575" if right else "white" if mistaken[row, column] > mistaken.max() * 0.6 else "black",
+        )  # fmt: skip
+    axes.set(xlabel="read", ylabel="written", xticks=range(classes), yticks=range(classes))
+    axes.set_xticklabels(list(alphabet))
+    axes.set_yticklabels(list(alphabet))
+    axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def draw_mistakes(
+    images: NDArray[np.uint8], read: list[str], labels: list[str], confidence: NDArray[np.floating[Any]], path: Path
+) -> None:
+    """Draw the misread pictures as a contact sheet, the most confident mistakes first.
+
+    Args:
+        images: uint8 (n, H, W).
+        read: What was read in each picture.
+        labels: What is written on each picture.
+        confidence: float (n,), 0 to 1.
+        path: The PNG to write.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    wrong = [index for index, (one, other) in enumerate(zip(read, labels, strict=True)) if one != other]
+    worst = sorted(wrong, key=lambda index: -float(confidence[index]))[: _SHEET_ROWS * _SHEET_COLUMNS]
+    rows = max(1, -(-len(worst) // _SHEET_COLUMNS))
+    figure = Figure(figsize=(1.45 * _SHEET_COLUMNS, 1.75 * rows + 0.4), layout="constrained")
+    figure.suptitle(f"{len(wrong)} of {len(images)} sequences misread; the {len(worst)} most confident", fontsize=10)
+    panels = figure.subplots(rows, _SHEET_COLUMNS, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, worst, strict=False):
+        panel.imshow(images[index], cmap="gray", vmin=0, vmax=255)
+        panel.set_title(f"{labels[index]} read {read[index]}\n{confidence[index]:.0%}", fontsize=8)
+    _save(figure, path)
+
+
+def _draw_quadrilateral(axes: Axes, matrix: Any, width: int, height: int, colour: str) -> None:
+    corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]])
+    x, y = (corners @ matrix.T + 1).T / 2 * [[width - 1], [height - 1]]
+    axes.plot(x, y, color=colour, linewidth=1.5)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

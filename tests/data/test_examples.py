@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rnnspn.config import DataConfig, ModelConfig, family_config
+from rnnspn.data.examples import fits_authors_2015, held_out, labelled_folder
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.samples import write_samples
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import ConfigError, DataError
+
+RNN = family_config("rnn-spn")
+WIDE = family_config("rnn-spn", steps=4, width=130)
+
+
+def test_a_model_of_the_authors_shape_is_held_to_their_pictures() -> None:
+    assert fits_authors_2015(RNN)
+    examples = held_out("test", DataConfig(), RNN)
+    assert examples.source == "authors-2015 test"
+    assert examples.images.shape == (10_000, 100, 100)
+    assert examples.labels[:3].tolist() == [[9, 6, 0], [0, 8, 9], [4, 1, 5]]  # as published
+
+
+@pytest.mark.parametrize(("data", "model"), [(DataConfig(layout="paper"), RNN), (DataConfig(seed=4), WIDE)])
+def test_other_layouts_and_shapes_are_held_to_synthesised_ones(data: DataConfig, model: ModelConfig) -> None:
+    examples = held_out("validation", data, model)
+    supply = Sequences(load_mnist(), "validation", data.seed, data.layout, model.steps, model.height, model.width)
+    images, labels = supply.pictures(np.arange(10_000))
+    assert examples.source == "synthesis validation"
+    assert np.array_equal(examples.images, images)
+    assert np.array_equal(examples.labels, labels)
+
+
+def test_synthesis_of_letters_is_refused() -> None:
+    with pytest.raises(ConfigError, match="alphabet"):
+        held_out("test", DataConfig(), family_config("rnn-spn", alphabet="abc"))
+
+
+def test_a_folder_of_samples_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    supply = Sequences(load_mnist(), "test", seed=2)
+    write_samples(tmp_path, supply, 5)
+    examples = labelled_folder(tmp_path, RNN)
+    images, labels = supply.pictures(np.arange(5))
+    assert examples.source == str(tmp_path)
+    assert np.array_equal(examples.images, images)
+    assert np.array_equal(examples.labels, labels)
+
+
+def test_labels_are_indices_into_the_models_own_alphabet(tmp_path: Path) -> None:
+    Image.new("L", (50, 50)).save(tmp_path / "one.png")
+    (tmp_path / "labels.csv").write_text("path,label\none.png,ba\n")
+    examples = labelled_folder(tmp_path, family_config("rnn-spn", steps=2, alphabet="abc"))
+    assert examples.labels.tolist() == [[1, 0]]
+    assert examples.images.shape == (1, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        (None, "cannot read"),
+        ("", "header"),
+        ("file,text\none.png,123\n", "header path,label"),
+        ("path,label\n", "at least one line"),
+        ("path,label\none.png\n", "one path and one label"),
+        ("path,label\none.png,12\n", "line 2: expected 3 characters"),
+        ("path,label\none.png,12x\n", "line 2: expected 3 characters"),
+        ("path,label\none.png,123\ntwo.png,123\n", "line 3: two.png: there is no such file"),
+        ("path,label\none.png,123\nbad.png,123\n", "line 3: bad.png: "),
+        (b"path,label\n\xff,123\n", "cannot read"),
+    ],
+)
+def test_a_folder_with_a_fault_is_refused_with_its_place(
+    tmp_path: Path, labels: str | bytes | None, complaint: str
+) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "one.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    if labels is not None:
+        (tmp_path / "labels.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
+    with pytest.raises(DataError, match=complaint):
+        labelled_folder(tmp_path, RNN)

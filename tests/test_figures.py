@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rnnspn.errors import OutputError
+from rnnspn.figures import draw_attention, draw_confusion, draw_curves, draw_mistakes
+
+
+def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert(mode), int)
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    return set(map(tuple, np.unique(pixels(path).reshape(-1, 3), axis=0).tolist()))
+
+
+def test_a_confusion_is_only_coloured_where_something_was_confused(tmp_path: Path) -> None:
+    for name, counts in (("right", np.diag([7, 8, 9])), ("wrong", np.array([[7, 0, 5], [0, 8, 0], [0, 0, 9]]))):
+        draw_confusion(counts, "abc", tmp_path / f"{name}.png")
+    pictures = [pixels(tmp_path / f"{name}.png") for name in ("right", "wrong")]
+    matrices = [picture[:, : picture.shape[1] * 6 // 10] for picture in pictures]  # the colour bar is on the right
+    orange = [int((matrix[..., 0] - matrix[..., 2] > 100).sum()) for matrix in matrices]
+    assert orange[0] == 0
+    assert orange[1] > 500
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 9, 60])
+def test_the_contact_sheet_grows_with_the_mistakes_up_to_forty(tmp_path: Path, wrong: int) -> None:
+    images = np.zeros((70, 20, 20), np.uint8)
+    read = ["1"] * wrong + ["0"] * (70 - wrong)
+    draw_mistakes(images, read, ["0"] * 70, np.linspace(0, 1, 70), tmp_path / "sheet.png")
+    rows = {0: 1, 1: 1, 9: 2, 60: 5}[wrong]
+    assert len(pixels(tmp_path / "sheet.png")) == pytest.approx(110 * (1.75 * rows + 0.4), abs=2)
+
+
+def test_the_contact_sheet_begins_with_the_most_confident_mistake(tmp_path: Path) -> None:
+    images = np.stack([np.full((20, 20), level, np.uint8) for level in (60, 120, 180)])
+    draw_mistakes(images, ["1", "1", "0"], ["0", "0", "0"], np.array([0.5, 0.9, 1.0]), tmp_path / "sheet.png")
+    sheet = pixels(tmp_path / "sheet.png", "L")
+    first = {level: int(np.argmax((sheet == level).sum(0) > 20)) for level in (60, 120, 180)}
+    assert 0 < first[120] < first[60]
+    assert first[180] == 0  # it was read right, so it is not there
+
+
+def test_attention_shows_each_glimpses_colour_and_a_panel_for_each(tmp_path: Path) -> None:
+    theta = np.tile([[0.4, 0, 0.2], [0, 0.4, 0.1]], (2, 3, 1, 1))
+    draw_attention(
+        np.zeros((2, 40, 60), np.uint8), np.zeros((2, 3, 18, 18)), theta, ["123", "456"], tmp_path / "three.png"
+    )
+    assert (0, 0x72, 0xB2) in colours(tmp_path / "three.png")
+    draw_attention(np.zeros((2, 40, 60), np.uint8), np.zeros((2, 1, 40, 60)), None, ["123", "456"], tmp_path / "no.png")
+    assert (0, 0x72, 0xB2) not in colours(tmp_path / "no.png")
+    assert pixels(tmp_path / "three.png").shape[1] > pixels(tmp_path / "no.png").shape[1]
+
+
+def test_a_figure_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    record = {"epoch": 0, "train_loss": 0.5, "train_digit_error": 0.1, "validation_digit_error": 0.2}
+    draw_curves([record], tmp_path / "curves.png")
+    assert pixels(tmp_path / "curves.png").shape[1] > 500
+    with pytest.raises(OutputError):
+        draw_curves([record], tmp_path / "file" / "curves.png")
