@@ -49,6 +49,8 @@ def train_config(recipe: str, model: ModelConfig, **overrides: Any) -> TrainConf
     config = RECIPES[recipe]
     if recipe == "paper" and model.family == "rnn-spn":
         config = replace(config, clip_element=1.0, dropout_ramp_epochs=5)
+    if recipe == "best" and model.family != "rnn-spn":  # a glimpse of the whole sequence is as wide as the picture
+        config = replace(config, initial_scale=1.0, zoom=1.0, zoom_weight=0.0)
     return replace(config, **overrides)
 
 

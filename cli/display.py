@@ -1,0 +1,71 @@
+"""What a training run shows while it goes on."""
+
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli import console
+from cli.console import say
+
+if TYPE_CHECKING:
+    from rnnspn.training.loop import Progress
+
+
+class Display:
+    """Bars on a terminal, a line per epoch, an estimate at the start, and a polite end on SIGINT and SIGTERM."""
+
+    def __init__(self, folder: Path, quiet: bool) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._quiet = quiet
+        self._estimated = False
+        self._stop = False
+        self._bar = Progress(
+            TextColumn(str(folder)), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
+            console=console.stderr(), transient=True, disable=quiet or not console.stderr().is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> "Display":
+        self._before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def observer(self) -> Any:
+        """Return what the trainer talks to."""
+        from rnnspn.training.loop import Observer
+
+        return Observer(self._on_progress, self._on_epoch, lambda: self._stop)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop = True
+
+    def _on_progress(self, progress: "Progress") -> None:
+        if not self._estimated and progress.images_per_second > 0:
+            self._estimated = True
+            seconds = (progress.steps - progress.step) * progress.batch / progress.images_per_second
+            end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+            pace = f"{progress.images_per_second:,.0f} images/s"
+            say(f"about {_duration(seconds)} to go at {pace}, until {end}", quiet=self._quiet)
+        text = f"loss {progress.loss:.3f}  error {progress.error:.2%}  {progress.images_per_second:,.0f} images/s"
+        self._bar.update(self._task, total=progress.steps, completed=progress.step, description=text)
+
+    def _on_epoch(self, record: dict[str, Any]) -> None:
+        say(
+            f"epoch {record['epoch'] + 1}: loss {record['train_loss']:.4f}, error {record['train_digit_error']:.2%}, "
+            f"validation {record['validation_digit_error']:.2%} per digit, "
+            f"{record['validation_sequence_error']:.2%} per sequence",
+            quiet=self._quiet,
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,83 @@
+"""`rnnspn reproduce`: the paper's Table 1, ours beside theirs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli import console
+from cli.console import Quiet, say
+from cli.display import Display
+
+if TYPE_CHECKING:
+    from rnnspn.training.reproduction import Plan, Result
+
+
+def reproduce(
+    recipe: Annotated[Literal["paper", "best"], typer.Option(help="How to train.")] = "paper",
+    rows: Annotated[
+        str | None, typer.Option(help="Rows, such as 'rnn-spn-d3,conv'.", show_default="all, the cheapest first")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only walk the path; the figures are not the result.")] = False,
+    search_dropout: Annotated[
+        str | None,
+        typer.Option(
+            help="Dropout rates, such as '0,0.2,0.4', to choose from on the validation set.",
+            show_default="each row's own",
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the runs and results.", show_default="runs/table1-RECIPE")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train and test the nine rows of the paper's Table 1; run it again to go on where it was left."""
+    console.needs("train", "torch", "safetensors", "matplotlib")
+    from rnnspn.training import reproduction, runs
+
+    wanted = reproduction.pick_rows(rows)
+    folder = out or runs.RUNS / f"table1-{recipe}{'-quick' if quick else ''}"
+    search = reproduction.parse_rates(search_dropout)
+    plan = reproduction.Plan(folder=folder, recipe=recipe, quick=quick, seed=seed, epochs=epochs, search=search)
+    for row in wanted:
+        with Display(Path(row.name), quiet) as display:
+            result = reproduction.run_row(row, plan, runs.pick_device(device), display.observer())
+        if result is None:
+            console.complain(f"interrupted in {row.name}; the same command goes on from there")
+            raise typer.Exit(console.INTERRUPTED)
+        say(f"{row.name}: {result.score.digit_error:.2%} per digit, the paper {row.paper_error:.1%}", quiet=quiet)
+        path = reproduction.write_table(plan)
+    say(f"results: {path}", quiet=quiet)
+    if as_json:
+        typer.echo(path.read_text(), nl=False)
+    else:
+        _show(reproduction.finished(plan), plan)
+
+
+def _show(results: "list[Result]", plan: "Plan") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rnnspn.scores import wilson_interval
+
+    note = "--quick: NOT the result, it only shows that every row runs" if plan.quick else f"recipe {plan.recipe}"
+    table = Table(title=f"Table 1, error per digit ({note})", title_justify="left", box=None, header_style="bold")
+    for name in ("row", "paper", "ours", "n", "95 % interval", "verdict", "dropout", "epochs"):
+        table.add_column(name, justify="left" if name in ("row", "verdict") else "right", no_wrap=True)
+    for result in results:
+        low, high = wilson_interval(result.score.wrong_digits, result.score.digits)
+        table.add_row(
+            result.row.name,
+            f"{result.row.paper_error:.1%}",
+            f"{result.score.digit_error:.2%}",
+            f"{result.score.digits:,}",
+            f"{low:.2%} to {high:.2%}",
+            "not a result" if plan.quick else result.verdict,
+            f"{result.config.train.dropout:g}",
+            f"{result.epochs}",
+        )
+    Console(highlight=False).print(table)

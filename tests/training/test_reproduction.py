@@ -1,0 +1,151 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rnnspn.config import DataConfig, ModelConfig
+from rnnspn.data.examples import Examples
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import CheckpointError, ConfigError
+from rnnspn.scores import Score
+from rnnspn.training import loop, reproduction
+from rnnspn.training.batches import Pictures
+from rnnspn.training.loop import Observer
+from rnnspn.training.reproduction import ROWS, Plan, Result, Row, finished, parse_rates, pick_rows, run_row, write_table
+
+CPU = torch.device("cpu")
+SMALL = next(row for row in ROWS if row.name == "rnn-spn-d4")
+
+
+def few(split: str, data: DataConfig, model: ModelConfig) -> Examples:
+    images, labels = Sequences(load_mnist(), split).pictures(np.arange(40))
+    return Examples(f"few {split}", images, labels.astype(np.int64))
+
+
+def few_on(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:
+    examples = few(split, data, model)
+    return Pictures(torch.from_numpy(examples.images), torch.from_numpy(examples.labels))
+
+
+@pytest.fixture(autouse=True)
+def small_held_out_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "held_out_pictures", few_on)
+    monkeypatch.setattr(reproduction, "held_out", few)
+
+
+def plan(folder: Path, **changes: object) -> Plan:
+    return Plan(**({"folder": folder, "recipe": "best", "quick": True} | changes))
+
+
+def test_the_table_is_the_papers() -> None:
+    errors = {row.name: round(100 * row.paper_error, 1) for row in ROWS}
+    assert errors == {
+        "rnn-spn-d1": 1.8, "rnn-spn-d2": 1.5, "rnn-spn-d3": 1.8, "rnn-spn-d4": 2.3,
+        "ffn-spn-d1": 4.4, "ffn-spn-d2": 2.0, "ffn-spn-d3": 2.9, "ffn-spn-d4": 5.3,
+        "conv": 2.9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_every_row_has_a_legal_run_of_its_family(row: Row, recipe: str) -> None:
+    config = Plan(folder=Path("runs"), recipe=recipe).config(row, 0.1)
+    assert (config.model.family, config.model.downsample) == (row.family, row.downsample)
+    assert config.train.recipe == recipe
+    assert config.train.dropout == 0.1
+    assert config.data.source == {"paper": "authors-2015", "best": "synthesis"}[recipe]
+    assert bool(config.train.zoom_weight) == (recipe == "best" and row.family == "rnn-spn")
+
+
+def test_a_finished_row_is_never_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_row(SMALL, plan(tmp_path), CPU, Observer())
+    assert first is not None
+    monkeypatch.setattr(reproduction, "Trainer", None)
+    assert run_row(SMALL, plan(tmp_path), CPU, Observer()) == first
+    (look,) = (tmp_path / "rnn-spn-d4" / "test.jsonl").read_text().splitlines()
+    assert json.loads(look)["wrong_digits"] == first.score.wrong_digits
+
+
+def test_a_stopped_row_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    asked = iter(range(100))
+    assert run_row(SMALL, plan(tmp_path / "a"), CPU, Observer(should_stop=lambda: next(asked) == 1)) is None
+    steps: list[int] = []
+    resumed = run_row(SMALL, plan(tmp_path / "a"), CPU, Observer(should_stop=lambda: bool(steps.append(1)) or False))
+    whole = run_row(SMALL, plan(tmp_path / "b"), CPU, Observer())
+    assert resumed == whole
+    weights = [(tmp_path / run / "rnn-spn-d4" / "model.safetensors").read_bytes() for run in "ab"]
+    assert weights[0] == weights[1]
+    total = resumed.config.train.steps_per_epoch
+    assert len(steps) == total - 2  # two were done before
+
+
+def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter([0.5, 0.2, 0.4])
+
+    def scripted(network: object, pictures: Pictures) -> Score:
+        wrong = round(next(errors) * 120)
+        return Score(120, wrong, 40, min(40, wrong), (wrong, 0, 0))
+
+    monkeypatch.setattr(loop, "score_network", scripted)
+    result = run_row(SMALL, plan(tmp_path, search=(0.1, 0.2, 0.3)), CPU, Observer())
+    assert result is not None
+    assert result.config.train.dropout == 0.2
+    assert result.validation_error == 0.2
+    looks = sorted(path.parent.name for path in tmp_path.glob("*/test.jsonl"))
+    assert looks == ["rnn-spn-d4-dropout-0.2"]  # the others never saw the test set
+
+
+def test_a_result_of_another_plan_is_refused(tmp_path: Path) -> None:
+    run_row(SMALL, plan(tmp_path), CPU, Observer())
+    with pytest.raises(CheckpointError, match="another plan"):
+        run_row(SMALL, plan(tmp_path, seed=1), CPU, Observer())
+
+
+def test_a_run_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    run_row(SMALL, plan(tmp_path), CPU, Observer())
+    (tmp_path / "rnn-spn-d4.json").unlink()
+    with pytest.raises(CheckpointError, match="another configuration"):
+        run_row(SMALL, plan(tmp_path, seed=1), CPU, Observer())
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": 3}', "{"])
+def test_a_damaged_result_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rnn-spn-d4.json").write_text(text)
+    with pytest.raises(CheckpointError, match="not a readable result"):
+        run_row(SMALL, plan(tmp_path), CPU, Observer())
+
+
+def test_the_table_holds_what_is_finished_and_says_whether_it_counts(tmp_path: Path) -> None:
+    result = run_row(SMALL, plan(tmp_path), CPU, Observer())
+    assert finished(plan(tmp_path)) == [result]
+    document = json.loads(write_table(plan(tmp_path)).read_text())
+    assert document["is_the_result"] is False
+    assert [row["row"] for row in document["rows"]] == ["rnn-spn-d4"]
+    assert document["rows"][0]["test"]["digits"] == 120
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [(300, "better"), (520, "equal"), (560, "equal"), (900, "worse")])
+def test_a_verdict_allows_for_chance_and_for_the_papers_rounding(wrong: int, verdict: str) -> None:
+    row = Row("rnn-spn", 3, 0.018)
+    score = Score(30_000, wrong, 10_000, wrong, (wrong, 0, 0))
+    config = Plan(folder=Path()).config(row, 0.0)
+    assert Result(row, config, score, 0.02, 1, "none").verdict == verdict
+
+
+def test_rows_are_picked_by_name_in_the_order_given() -> None:
+    assert [row.name for row in pick_rows("conv, rnn-spn-d2")] == ["conv", "rnn-spn-d2"]
+    assert pick_rows(None) == ROWS
+    with pytest.raises(ConfigError, match="expected rows out of"):
+        pick_rows("rnn-spn-d9")
+
+
+def test_dropout_rates_are_read_and_checked() -> None:
+    assert parse_rates("0, 0.25") == (0.0, 0.25)
+    assert parse_rates(None) == ()
+    with pytest.raises(ConfigError, match="dropout rates such as"):
+        parse_rates("0,much")
+    with pytest.raises(ConfigError, match="expected a dropout rate"):
+        Plan(folder=Path()).config(SMALL, 1.5)
