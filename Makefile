@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test lint check format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,12 +18,13 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/pytest
 
-check: $(VENV)/.dev ## format, lint, types, architecture, tests
+lint: $(VENV)/.dev ## format, lint, types, architecture
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+
+check: lint test ## everything that a change has to pass
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format
