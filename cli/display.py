@@ -9,7 +9,7 @@ from cli import console
 from cli.console import say
 
 if TYPE_CHECKING:
-    from rnnspn.training.loop import Progress
+    from rnnspn.training.tally import Progress
 
 
 class Display:
@@ -39,7 +39,7 @@ class Display:
 
     def observer(self) -> Any:
         """Return what the trainer talks to."""
-        from rnnspn.training.loop import Observer
+        from rnnspn.training.tally import Observer
 
         return Observer(self._on_progress, self._on_epoch, lambda: self._stop)
 

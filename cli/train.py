@@ -44,24 +44,29 @@ def train(
     from rnnspn.training import runs
     from rnnspn.training.checkpoint import Checkpoint
     from rnnspn.training.loop import Trainer
+    from rnnspn.training.processes import Processes
 
+    picked = runs.pick_device(device)
+    processes = Processes.join(picked)
+    quiet = quiet or not processes.writes
     if resume:
-        folder, config = runs.existing(out)
+        folder, config = processes.agree(lambda: runs.existing(out))
     else:
         config = runs.new_config(
             family, recipe, downsample=downsample, epochs=epochs, epoch_images=limit, dropout=dropout, seed=seed,
             started_from=runs.digest(start_from), data=data, layout=layout, shape=(steps, height, width),
         )  # fmt: skip
-        folder = runs.new_folder(out, config)
+        folder = processes.agree(lambda: runs.new_folder(out, config))
     with Display(folder, quiet) as display:
-        trainer = Trainer(folder, config, runs.pick_device(device), display.observer(), checkpoint_seconds)
+        trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:
             trainer.restore()
         elif start_from:
             trainer.start_from(Checkpoint.load(start_from))
         finished = trainer.run()
     if not finished:
-        console.complain(f"interrupted; go on with: rnnspn train --resume --out {folder}")
+        if processes.writes:
+            console.complain(f"interrupted; go on with: rnnspn train --resume --out {folder}")
         raise typer.Exit(console.INTERRUPTED)
     best = trainer.tally
     say(f"best validation error {best.best_error:.2%} per digit, epoch {best.best_epoch + 1}; {folder}", quiet=quiet)

@@ -1,12 +1,8 @@
 """The training loop: resumable at any step, and on the CPU to the last bit."""
 
 import json
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,52 +21,12 @@ from rnnspn.training.optimisation import (
     loss_of,
     make_optimiser,
 )
+from rnnspn.training.processes import Processes
+from rnnspn.training.tally import Observer, Progress, Tally
 
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
 _WARM_UP_STEPS = 2
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands, told every few steps.
-
-    Attributes:
-        step: Steps done.
-        steps: Steps in the whole run.
-        batch: Pictures per step.
-        loss: Mean classification loss of the epoch so far.
-        error: Share of training digits read wrongly in the epoch so far.
-        images_per_second: Speed since the last report.
-    """
-
-    step: int
-    steps: int
-    batch: int
-    loss: float
-    error: float
-    images_per_second: float
-
-
-@dataclass
-class Observer:
-    """What a run tells while it goes on; every call is optional."""
-
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
-    should_stop: Callable[[], bool] = lambda: False
-
-
-@dataclass
-class Tally:
-    """What a run has to remember beside its tensors."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    wrong: float = 0.0
-    best_error: float = math.inf
-    best_epoch: int = -1
-    epochs: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -82,6 +38,10 @@ class Trainer:
         device: Where to train.
         observer: Told of progress, asked whether to stop.
         checkpoint_seconds: Longest stretch of work that a kill can cost.
+        processes: Who else trains the same run.
+
+    Raises:
+        ConfigError: The batches cannot be shared equally.
     """
 
     def __init__(
@@ -91,18 +51,22 @@ class Trainer:
         device: torch.device,
         observer: Observer | None = None,
         checkpoint_seconds: float = 30.0,
+        processes: Processes | None = None,
     ) -> None:
         self.folder = folder
         self.config = config
         self.device = device
         self.observer = observer or Observer()
         self.checkpoint_seconds = checkpoint_seconds
+        self.processes = processes or Processes()
+        self.processes.check(config.train)
         self.tally = Tally()
         torch.manual_seed(config.train.seed)
         network = Network(config.model)
         if network.localisation is not None:
             network.localisation.affine.start_at(config.train.initial_scale)
         self.network = _channels_last(network.to(device))
+        self.parallel = self.processes.parallel(self.network)
         self.averaged = _channels_last(Network(config.model).to(device)).eval()
         self.optimiser = make_optimiser(self.network, config.train)
         self.average = WeightAverage(self.network, config.train.weight_average)
@@ -119,7 +83,8 @@ class Trainer:
             OutputError: The run folder cannot be written.
         """
         config = self.config.train
-        write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
+        if self.processes.writes:
+            write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
         batches = training_batches(self.config.data, self.config.model, config, self.device)
         validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
         while not self.finished:
@@ -141,20 +106,19 @@ class Trainer:
         config, tally = self.config.train, self.tally
         self.network.train()
         saved = reported = time.monotonic()
-        first = tally.step
+        first = since = tally.step
         totals = torch.tensor([tally.loss_sum, tally.wrong], dtype=torch.float64, device=self.device)
-        since = tally.step
+        totals *= self.processes.writes  # what was counted before a resume counts once
         end = (len(tally.epochs) + 1) * config.steps_per_epoch
         for pictures in ahead(batches, range(tally.step, end)):
             totals += self.take_step(pictures)
             tally.step += 1
             if tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
                 since, reported = tally.step, time.monotonic()
-            stop = self.observer.should_stop()
-            save = time.monotonic() - saved >= self.checkpoint_seconds
             due = tally.step % _REPORT_STEPS == 0 or tally.step - first == _FIRST_REPORT or tally.step == end
+            stop, save = self._wishes(due, time.monotonic() - saved >= self.checkpoint_seconds)
             if due or stop or save:
-                tally.loss_sum, tally.wrong = totals.tolist()
+                tally.loss_sum, tally.wrong = self.processes.total(totals).tolist()
                 now = time.monotonic()
                 self._report((tally.step - since) * config.batch / (now - reported))
                 since, reported = tally.step, now
@@ -165,27 +129,44 @@ class Trainer:
                 saved = time.monotonic()
         return True
 
+    def _wishes(self, due: bool, save: bool) -> tuple[bool, bool]:
+        """Return whether to stop and whether to save; several processes agree on it whenever a report is due."""
+        stop = self.observer.should_stop()
+        if self.processes.size == 1:
+            return stop, save
+        if not due:
+            return False, False
+        wishes = self.processes.total(torch.tensor([stop, save], dtype=torch.float32, device=self.device))
+        return bool(wishes[0]), bool(wishes[1])
+
     def take_step(self, pictures: Pictures) -> torch.Tensor:
-        """Take one optimiser step; return the loss and the number of wrong digits, float (2,)."""
-        config, step = self.config.train, self.tally.step
+        """Take one optimiser step on this process's share of a batch.
+
+        Returns:
+            What the share adds to the batch's mean loss, and its number of wrong digits, float (2,).
+        """
+        config, step, share = self.config.train, self.tally.step, self.processes.share
+        images, labels = pictures.images[share], pictures.labels[share]
         rate = dropout_rate(config, step)
         if rate:
             self.network.set_dropout(rate)
-            torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
+            torch.manual_seed((config.seed * 1_000_003 + step + (self.processes.rank << 48)) % 2**63)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            output = self.network(as_input(pictures.images))
-        loss, classification = loss_of(output, pictures.labels, config)
+            output = self.parallel(as_input(images))
+        loss, classification = loss_of(output, labels, config)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, config)
         self.optimiser.step()
         self.average.update(self.network, step)
-        wrong = (output.logits.argmax(-1) != pictures.labels).sum()
-        return torch.stack([classification, wrong.float()])
+        wrong = (output.logits.argmax(-1) != labels).sum()
+        return torch.stack([classification / self.processes.size, wrong.float()])
 
     def _report(self, images_per_second: float) -> None:
+        if not self.processes.writes:
+            return
         config, tally = self.config.train, self.tally
         done = tally.step - len(tally.epochs) * config.steps_per_epoch
         error = tally.wrong / (done * config.batch * self.config.model.steps)
@@ -211,10 +192,13 @@ class Trainer:
         }
         if score.digit_error < tally.best_error:
             tally.best_error, tally.best_epoch = score.digit_error, epoch
-            notes = {"epoch": epoch, "validation": score.to_dict()}
-            Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
+            if self.processes.writes:
+                notes = {"epoch": epoch, "validation": score.to_dict()}
+                Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
         tally.epochs.append(record)
         tally.loss_sum, tally.wrong = 0.0, 0.0
+        if not self.processes.writes:
+            return
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
         draw_curves(tally.epochs, self.folder / "curves.png")
         self._draw_attention(validation.images[:3])
@@ -241,6 +225,8 @@ class Trainer:
         Raises:
             OutputError: The run folder cannot be written.
         """
+        if not self.processes.writes:
+            return
         tensors = {f"weights/{name}": weight for name, weight in self.network.state_dict().items()}
         tensors |= {f"average/{name}": weight for name, weight in self.average.weights.items()}
         for index, state in self.optimiser.state_dict()["state"].items():

@@ -17,7 +17,8 @@ from rnnspn.files import write_text
 from rnnspn.scores import Score, wilson_interval
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
-from rnnspn.training.loop import Observer, Trainer
+from rnnspn.training.loop import Trainer
+from rnnspn.training.tally import Observer
 
 TABLE_FILE = "table1.json"
 QUICK = {"epochs": 1, "epoch_images": 256}

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def digest(checkpoint: Path | None) -> str | None:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """Return the device: the one wanted; `auto` takes CUDA where there is one.
+    """Return the device: the one wanted; `auto` takes CUDA where there is one, under torchrun one per process.
 
     Raises:
         ConfigError: CUDA was asked for and there is none.
@@ -115,4 +116,7 @@ def pick_device(wanted: str) -> torch.device:
         raise ConfigError("expected a CUDA device and found none; train with --device cpu, or install torch for CUDA")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun gives each process its own
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device(wanted)

@@ -18,8 +18,9 @@ from rnnspn.errors import CheckpointError
 from rnnspn.training import loop
 from rnnspn.training.batches import Pictures
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
-from rnnspn.training.loop import Observer, Trainer
+from rnnspn.training.loop import Trainer
 from rnnspn.training.recipes import train_config
+from rnnspn.training.tally import Observer
 
 CPU = torch.device("cpu")
 
@@ -137,7 +138,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.training.test_loop import few_pictures, small_run
 from rnnspn.training import loop
-from rnnspn.training.loop import Observer, Trainer
+from rnnspn.training.loop import Trainer
+from rnnspn.training.tally import Observer
 loop.held_out_pictures = few_pictures
 trainer = Trainer(Path(sys.argv[1]), small_run("best", epochs=3), torch.device("cpu"),
                   Observer(should_stop=lambda: print("step", flush=True) or False), checkpoint_seconds=0.0)

@@ -13,8 +13,8 @@ from rnnspn.errors import CheckpointError, ConfigError
 from rnnspn.scores import Score
 from rnnspn.training import loop, reproduction
 from rnnspn.training.batches import Pictures
-from rnnspn.training.loop import Observer
 from rnnspn.training.reproduction import ROWS, Plan, Result, Row, finished, parse_rates, pick_rows, run_row, write_table
+from rnnspn.training.tally import Observer
 
 CPU = torch.device("cpu")
 SMALL = next(row for row in ROWS if row.name == "rnn-spn-d4")

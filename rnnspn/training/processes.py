@@ -1,0 +1,81 @@
+"""The processes of a run: one, or several that torchrun started, each with an equal share of every batch."""
+
+import atexit
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rnnspn.config import TrainConfig
+from rnnspn.errors import ConfigError
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which process this is, out of how many; alone by default.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Processes":
+        """Meet the others that torchrun started, over nccl on CUDA and gloo on the CPU."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(distributed.destroy_process_group)
+        return cls(distributed.get_rank(), size)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one process that writes files and talks."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> slice:
+        """This process's share of a batch: every `size`-th picture."""
+        return slice(self.rank, None, self.size)
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a batch that cannot be shared equally: the mean of the shares would not be the batch's.
+
+        Raises:
+            ConfigError: It is no multiple of the number of processes.
+        """
+        if config.batch % self.size:
+            raise ConfigError(
+                f"expected batches of a multiple of {self.size} pictures for {self.size} processes, got {config.batch}"
+            )
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """Return what to call in training: it averages the gradients over all processes."""
+        return network if self.size == 1 else DistributedDataParallel(network)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes, one for each value."""
+        if self.size == 1:
+            return values
+        values = values.clone()
+        distributed.all_reduce(values)
+        return values
+
+    def agree(self, choose: Callable[[], _Value]) -> _Value:
+        """Let the first process choose, and tell the others; if it fails, all of them end."""
+        if self.size == 1:
+            return choose()
+        chosen = [choose() if self.writes else None]
+        distributed.broadcast_object_list(chosen)
+        return chosen[0]  # type: ignore[return-value]  # the first process put it there

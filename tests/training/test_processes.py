@@ -1,0 +1,122 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rnnspn.errors import ConfigError
+from rnnspn.training import loop
+from rnnspn.training.checkpoint import Checkpoint
+from rnnspn.training.loop import Trainer
+from rnnspn.training.processes import Processes
+from rnnspn.training.recipes import PAPER
+from tests.training.test_loop import CPU, few_pictures, small_run, stop_after
+
+ROOT = Path(__file__).parents[2]
+RUN = small_run("paper", dropout=0.0)
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from rnnspn.training import loop
+from rnnspn.training.processes import Processes
+from tests.training.test_loop import few_pictures, small_run
+loop.held_out_pictures = few_pictures
+cpu = torch.device("cpu")
+trainer = loop.Trainer(Path(sys.argv[1]), small_run("paper", dropout=0.0), cpu, processes=Processes.join(cpu))
+if (trainer.folder / "checkpoint.safetensors").exists():
+    trainer.restore()
+assert trainer.run()
+"""
+
+
+def torchrun(processes: int, *arguments: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *arguments],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def train_on(processes: int, folder: Path) -> None:
+    script = folder.parent / f"{folder.name}.py"
+    script.write_text(SCRIPT)
+    process = torchrun(processes, str(script), str(folder))
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+
+
+def records(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def short_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "held_out_pictures", few_pictures)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, short_validation: None) -> Path:
+    """Return the folder of a run of one process."""
+    Trainer(tmp_path / "alone", RUN, CPU).run()
+    return tmp_path / "alone"
+
+
+def same_curve(folder: Path, other: Path) -> None:
+    for one, two in zip(records(folder), records(other), strict=True):
+        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-4)
+        assert one["train_digit_error"] == pytest.approx(two["train_digit_error"], abs=0.004)
+    weights = [Checkpoint.load(run / "model.safetensors").tensors for run in (folder, other)]
+    for name, tensor in weights[0].items():
+        np.testing.assert_allclose(tensor, weights[1][name], atol=2e-3)
+
+
+def test_two_processes_learn_what_one_does(alone: Path, tmp_path: Path) -> None:
+    train_on(2, tmp_path / "together")
+    same_curve(tmp_path / "together", alone)
+
+
+def test_a_run_of_one_process_goes_on_with_two(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "resumed"
+    assert not Trainer(folder, RUN, CPU, stop_after(4)).run()
+    train_on(2, folder)
+    same_curve(folder, alone)
+
+
+def test_the_comparison_notices_shares_that_overlap(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = Processes(0, 2)
+    monkeypatch.setattr(Processes, "parallel", lambda self, network: network)
+    monkeypatch.setattr(Processes, "total", lambda self, values: values)
+    Trainer(tmp_path / "half", RUN, CPU, processes=half).run()
+    with pytest.raises(AssertionError):
+        same_curve(tmp_path / "half", alone)
+
+
+def test_shares_cover_a_batch_once() -> None:
+    batch = torch.arange(12)
+    shares = [batch[Processes(rank, 3).share] for rank in range(3)]
+    assert sorted(torch.cat(shares).tolist()) == batch.tolist()
+    assert {len(share) for share in shares} == {4}
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of 3"):
+        Processes(0, 3).check(PAPER)
+
+
+def test_under_torchrun_one_process_talks_and_writes_and_all_stop_together(tmp_path: Path) -> None:
+    options = ["train", "--epochs", "4", "--limit", "1280", "--out", "run", "--downsample", "4"]
+    process = torchrun(2, "-m", "cli.main", *options, cwd=tmp_path)
+    assert process.stderr is not None
+    while "to go at" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert err.count("interrupted; go on with") == 1
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
