@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import console, data, evaluate, export, predict, reproduce, train
+from cli import console, data, evaluate, export, inspect, predict, reproduce, train
 from rnnspn import __version__
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(predict.predict)
+app.command()(inspect.inspect)
 app.command()(reproduce.reproduce)
 app.add_typer(data.app, name="data")
 

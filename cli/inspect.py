@@ -1,0 +1,61 @@
+"""`rnnspn inspect`: what an exported model says about itself."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="An .onnx file, or 'bundled'.")] = "bundled",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show an exported model's tensors, operators, size, errors and agreement with PyTorch."""
+    from rnnspn.inference import inspection, model_file
+
+    facts = inspection.inspect(model_file.load(model))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, value in _lines(facts):
+        typer.echo(f"{name:18} {value}")
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    about = facts["metadata"]
+    tested, training = about["test_error"], about["training"]
+    validation = training.get("validation", {})
+    return [
+        ("file", facts["path"]),
+        ("sha256", facts["sha256"]),
+        ("size", f"{facts['size_bytes']:,} bytes, {facts['weights']:,} weights and constants"),
+        ("graph", f"{facts['nodes']} nodes, opset {facts['opset']}, IR version {facts['ir_version']}"),
+        ("operators", ", ".join(f"{name} {count}" for name, count in facts["operators"].items())),
+        *((f"in {name}", shape) for name, shape in facts["inputs"].items()),
+        *((f"out {name}", shape) for name, shape in facts["outputs"].items()),
+        ("model", f"{about['family']}, d = {about['downsample'] or 'none'}, {about['steps']} of {about['alphabet']}"),
+        ("pictures", f"{about['resize_policy']}, {about['polarity']}, {about['normalisation']}"),
+        ("training", f"recipe {training.get('recipe', 'unknown')}, seed {training.get('seed', 'unknown')}"),
+        ("validation", _error(validation)),
+        ("test", _error(tested)),
+        ("parity", _parity(about["parity"])),
+        ("made with", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
+    ]
+
+
+def _error(score: dict[str, Any] | None) -> str:
+    if not score or "digit_error" not in score:
+        return "not measured"
+    low, high = score["digit_error_interval"]
+    where = f" on {score['data']}" if "data" in score else ""
+    return (
+        f"{score['digit_error']:.2%} per digit (n = {score['digits']:,}, 95 % interval {low:.2%} to {high:.2%}), "
+        f"{score['sequence_error']:.2%} per sequence{where}"
+    )
+
+
+def _parity(record: dict[str, Any]) -> str:
+    if "max_difference" not in record:
+        return "not recorded"
+    differences = ", ".join(f"{name} {value:.1e}" for name, value in record["max_difference"].items())
+    return f"largest differences from PyTorch: {differences} ({record['pictures']} pictures, {record['runtime']})"

@@ -1,0 +1,48 @@
+import hashlib
+import json
+from pathlib import Path
+
+from rnnspn.inference import model_file
+from tests import handmade
+from tests.cli.program import rnnspn
+
+
+def test_the_bundled_model_tells_everything_about_itself(tmp_path: Path) -> None:
+    code, out, err = rnnspn(tmp_path, "inspect")
+    assert (code, err) == (0, "")
+    lines = {line[:18].strip(): line[19:] for line in out.splitlines()}
+    content = model_file.bundled().read_bytes()
+    assert lines["sha256"] == hashlib.sha256(content).hexdigest()
+    assert lines["size"].startswith(f"{len(content):,} bytes")
+    assert lines["in images"] == "uint8 (N, 100, 100)"
+    assert lines["out theta"] == "float32 (N, 3, 2, 3)"
+    assert "GridSample 1" in lines["operators"]
+    assert "opset 18" in lines["graph"]
+    assert "per digit (n = 30,000" in lines["validation"]
+    assert "largest differences from PyTorch: probabilities" in lines["parity"]
+
+
+def test_what_a_model_does_not_say_is_said_to_be_unknown(tmp_path: Path) -> None:
+    (tmp_path / "conv.onnx").write_bytes(
+        handmade.build(handmade.metadata(family="conv", downsample=None)).SerializeToString()
+    )
+    code, out, _ = rnnspn(tmp_path, "inspect", "conv.onnx")
+    lines = {line[:18].strip(): line[19:] for line in out.splitlines()}
+    assert code == 0
+    assert "out theta" not in lines
+    assert lines["model"].startswith("conv, d = none")
+    assert (lines["test"], lines["parity"]) == ("not measured", "not recorded")
+
+
+def test_programs_get_it_as_json(tmp_path: Path) -> None:
+    code, out, _ = rnnspn(tmp_path, "inspect", "bundled", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["outputs"]["digits"] == "int64 (N, 3)"
+    assert facts["operators"]["GridSample"] == 1
+    assert facts["nodes"] == sum(facts["operators"].values())
+
+
+def test_no_model_is_one_line(tmp_path: Path) -> None:
+    code, out, err = rnnspn(tmp_path, "inspect", "none.onnx")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
