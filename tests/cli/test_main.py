@@ -40,6 +40,18 @@ def test_help_imports_nothing_heavy():
     assert "predict" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments", [["inspect"], ["evaluate", "bundled", "--data", str(ROOT / "assets" / "images")]], ids=lambda a: a[0]
+)
+def test_commands_for_exported_files_never_import_torch(arguments):
+    result = _python(
+        f"import sys; sys.argv = ['rnnspn', *{arguments}]; from cli.main import main; code = main()\n"
+        "sys.exit('torch' if 'torch' in sys.modules else code)"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
 def test_no_command_shows_the_help_and_the_version_is_the_packages(capsys):
     assert console.run(app, []) == 0
     assert "predict" in capsys.readouterr().out
