@@ -37,8 +37,8 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int) -> Mnist:
     for first in range(train.start, train.stop, _CHUNK):
         chunk = images[first : min(first + _CHUNK, train.stop)]
         grid = _bent_grid(len(chunk), chunk.shape[-1], strength, generator).to(images.device)
-        moved = F.grid_sample(chunk.float().unsqueeze(1), grid, align_corners=True)
-        chunk.copy_(moved.squeeze(1).round())
+        moved = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp
+        chunk.copy_(moved.squeeze(1).round().clamp(0, 255))
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
 
 
