@@ -75,6 +75,7 @@ def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity) -> ModelMetada
             "recipe": config.train.recipe,
             "seed": config.train.seed,
             "data": config.to_dict()["data"],
+            "values": config.to_dict()["train"],
             **{name: checkpoint.notes[name] for name in ("epoch", "validation") if name in checkpoint.notes},
         },
         test_error=logged_test_score(path.parent, sha256),

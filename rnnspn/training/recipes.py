@@ -32,8 +32,9 @@ BEST = TrainConfig(
     initial_scale=0.45,
     zoom=0.38,
     zoom_weight=0.3,
+    distortion=1.0,
 )
-"""Pictures without end, AdamW, one cycle of the learning rate, averaged weights, glimpses held near a digit's size."""
+"""Pictures without end of bent digits, AdamW, one cycle of the learning rate, averaged weights, glimpses held near a digit's size."""
 
 RECIPES = {"paper": PAPER, "best": BEST}
 
