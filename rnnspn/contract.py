@@ -45,7 +45,7 @@ class ModelMetadata:
         alphabet: The character of each class; its length is K.
         height: Input height H in pixels.
         width: Input width W in pixels.
-        training: Recipe, seed, data and all other values that the weights were trained with, and their validation error.
+        training: Recipe, seed, data and all other values of the training, and the validation error.
         test_error: Error on a test set with n, or None where there is none.
         checkpoint_sha256: SHA-256 of the checkpoint file the model came from.
         versions: Versions of torch, onnx and rnnspn that made the file.

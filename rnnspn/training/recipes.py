@@ -34,7 +34,7 @@ BEST = TrainConfig(
     zoom_weight=0.3,
     distortion=1.0,
 )
-"""Pictures without end of bent digits, AdamW, one cycle of the learning rate, averaged weights, glimpses held near a digit's size."""
+"""Endless bent digits, AdamW, one cycle of the learning rate, averaged weights, glimpses held near a digit's size."""
 
 RECIPES = {"paper": PAPER, "best": BEST}
 
