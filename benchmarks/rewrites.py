@@ -1,0 +1,79 @@
+"""What each rewrite of the exported graph is worth on this machine.
+
+Exports a network as it is, with one rewrite at a time, with all but one, and with all; runs every file on one thread,
+in turn, several times over. The time of sampling depends on where the glimpses lie: give a trained checkpoint.
+
+Run: python benchmarks/rewrites.py CHECKPOINT [--batch 16] [--rounds 9]
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from machine import describe
+from rich.console import Console
+from rich.table import Table
+
+from exporters.onnx_graph import build_graph
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.models.networks import Network
+from rnnspn.training.checkpoint import Checkpoint
+
+REWRITES = {
+    "fold": "1/255 in the weights",
+    "trim": "only what pooling keeps of a glimpse",
+    "rescale": "zeros outside, scaled coordinates",
+    "fill": "localisation channels in blocks of 16",
+}
+RUNS = 40
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    network = Checkpoint.load(options.checkpoint).network()
+    pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(options.batch))[0]
+    choices = {"none": set(), **{name: {name} for name in REWRITES}}
+    choices |= {f"all but {name}": REWRITES.keys() - {name} for name in REWRITES} | {"all": set(REWRITES)}
+    sessions = {name: open_session(network, chosen) for name, chosen in choices.items()}
+    seconds = measure(sessions, pictures, options.rounds)
+    table = Table("rewrites", "images/s", "ratio", title=f"{options.checkpoint}, batch {options.batch}")
+    for name, value in seconds.items():
+        table.add_row(name, f"{options.batch / value:,.0f}", f"{seconds['none'] / value:.2f}")
+    print(f"{describe()}; onnxruntime {onnxruntime.__version__}, one thread, median of {options.rounds} rounds")
+    Console().print(table)
+    for name, what in REWRITES.items():
+        print(f"{name}: {what}")
+
+
+def open_session(network: Network, chosen: set[str]) -> onnxruntime.InferenceSession:
+    """Export with the chosen rewrites and load the file on one thread."""
+    model = build_graph(network, **{name: name in chosen for name in REWRITES})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def measure(sessions: dict[str, onnxruntime.InferenceSession], pictures: np.ndarray, rounds: int) -> dict[str, float]:
+    """Run every session in turn, once to warm up and `rounds` times; return the median seconds of a call."""
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(rounds + 1):
+        for name, session in sessions.items():
+            began = time.perf_counter()
+            for _ in range(RUNS):
+                session.run(None, {"images": pictures})
+            if turn:
+                seconds[name].append((time.perf_counter() - began) / RUNS)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
