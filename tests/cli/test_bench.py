@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from rnnspn.config import family_config
+from rnnspn.models.networks import Network
+from tests.cli.program import rnnspn
+from tests.exporters.conftest import save_checkpoint
+
+
+def test_every_batch_is_timed_with_and_without_decoding(tmp_path: Path) -> None:
+    code, out, err = rnnspn(
+        tmp_path, "bench", "bundled", "--provider", "cpu", "--batch", "1", "--batch", "4", "--seconds", "0.1", "--json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["timings"]
+    assert [(row["what"], row["batch"]) for row in rows] == [
+        ("cpu", 1), ("cpu", 4), ("cpu, decoding", 1), ("cpu, decoding", 4),
+    ]  # fmt: skip
+    for row in rows:
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        # a worker cannot finish more calls a second than its fastest calls allow, give or take the noise of 0.1 s
+        assert row["images_per_second"] < 10 * row["workers"] * row["batch"] / (row["p50_ms"] / 1e3)
+    assert rows[2]["decoding"]
+    assert not rows[0]["decoding"]
+
+
+def test_people_get_a_table_and_pytorch_beside_it(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(Network(family_config("rnn-spn", gru_units=16)), tmp_path / "model.safetensors")
+    code, out, err = rnnspn(
+        tmp_path, "bench", "bundled", "--provider", "cpu", "--batch", "2", "--seconds", "0.05",
+        "--against", str(checkpoint),
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line.split("  ")[0].strip() for line in out.splitlines()[1:]] == ["cpu", "cpu, decoding", "PyTorch"]
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("--batch", "0"), 2), (("none.onnx",), 2)])
+def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
+    got, out, err = rnnspn(tmp_path, "bench", *arguments)
+    assert (got, out, len(err.splitlines())) == (code, "", 1)

@@ -1,0 +1,54 @@
+from importlib import metadata
+
+import numpy as np
+import pytest
+
+from rnnspn.inference import diagnosis, session
+from rnnspn.inference.session import Engine, Outputs
+
+
+def found(what: str) -> diagnosis.Finding:
+    return next(finding for finding in diagnosis.diagnose() if finding.what == what)
+
+
+def test_here_everything_that_reading_needs_works() -> None:
+    findings = diagnosis.diagnose()
+    assert [finding for finding in findings if finding.state == "broken"] == []
+    assert found("provider cpu").state == "works"
+    assert found("--provider auto").detail.startswith(("cpu", "cuda"))
+
+
+def test_two_runtimes_are_told_apart_with_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "1.0" if name in diagnosis.RUNTIMES[:2] else real(name))
+    finding = found("ONNX Runtime")
+    assert finding.state == "broken"
+    assert finding.mend == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rnnspn[gpu]'"
+
+
+def test_no_runtime_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    finding = found("ONNX Runtime")
+    assert finding.state == "broken"
+    assert "rnnspn[cpu]" in finding.mend
+
+
+def test_a_provider_that_computes_wrongly_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Engine.run
+
+    def wrong(engine: Engine, images: np.ndarray) -> Outputs:
+        return real(engine, images)._replace(probabilities=np.array([[[0.5, 0.5]]], np.float32))
+
+    monkeypatch.setattr(Engine, "run", wrong)
+    finding = found("provider cpu")
+    assert finding.state == "broken"
+    assert "differs from the stored answer by 0.11" in finding.detail
+
+
+def test_the_tiny_model_runs_as_any_model_does() -> None:
+    engine = session.open_engine(diagnosis.tiny_model(), "cpu")
+    outputs = engine.run(np.full((1, 9, 9), 7, np.uint8))
+    assert outputs.probabilities.ravel() == pytest.approx([0.5, 0.5])
