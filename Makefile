@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format bench clean
+.PHONY: help demo test lint check format bench peers gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,13 @@ bench: $(VENV)/.dev ## time synthesis, training and prediction here
 	$(BIN)/python benchmarks/synthesis.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/prediction.py
+
+peers: $(VENV)/.dev ## time the runtime beside PyTorch, OpenVINO and a naive export
+	$(PIP) openvino
+	$(BIN)/python benchmarks/peers.py --json docs/peers.json --chart assets/figures/peers.png
+
+gpu-check: ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist demo

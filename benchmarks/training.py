@@ -24,24 +24,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--downsample", type=int, default=3)
     options = parser.parse_args()
-    config = runs.new_config("rnn-spn", "best", downsample=options.downsample)
+    speed = images_per_second(options.downsample, options.steps)
+    print(describe(runs.pick_device("auto").type))
+    print(f"rnn-spn d={options.downsample}, recipe best: {speed:,.0f} images/s (median of {options.steps} steps)")
+
+
+def images_per_second(downsample: int, steps: int = 60) -> float:
+    """Return the median speed of whole steps."""
+    config = runs.new_config("rnn-spn", "best", downsample=downsample)
     device = runs.pick_device("auto")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(Path(folder), config, device)
         batches = training_batches(config.data, config.model, config.train, device)
         durations, began = [], time.perf_counter()
-        for pictures in ahead(batches, range(WARM_UP + options.steps)):
+        for pictures in ahead(batches, range(WARM_UP + steps)):
             trainer.take_step(pictures).tolist()
             trainer.tally.step += 1
             now = time.perf_counter()
             durations.append(now - began)
             began = now
-    median = statistics.median(durations[WARM_UP:])
-    print(describe(device.type))
-    print(
-        f"rnn-spn d={options.downsample}, recipe best, batch {config.train.batch}: "
-        f"{config.train.batch / median:,.0f} images/s (median of {options.steps} steps)"
-    )
+    return config.train.batch / statistics.median(durations[WARM_UP:])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""Everything about this project that only a GPU can show, in one run and one JSON file.
+
+Agreement with the CPU, where every node runs, throughput by batch size, PyTorch eager and compiled beside it, and the
+speed of training. With --provider cpu the same steps run on a machine without a GPU, which proves nothing but the path.
+
+Run: python benchmarks/gpu_check.py [--provider cuda] [--output gpu-check.json] [--seconds 2]
+"""
+
+import argparse
+import datetime
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from machine import describe
+from training import images_per_second
+
+from rnnspn.config import family_config
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.inference import diagnosis, model_file, session, timing
+from rnnspn.inference.session import Engine
+from rnnspn.models.networks import Network
+
+PICTURES = 4096
+BATCHES = (1, 64, 256, 1024, 4096)
+TOLERANCE = 1e-4
+CLEAR_MARGIN = 1e-3
+SHAPE_GLUE = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Slice", "Cast", "Constant"}
+FULL_NAMES = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+
+
+def main() -> None:
+    """Measure and write; exit 1 where the provider disagrees with the CPU or leaves nodes to it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--provider", choices=FULL_NAMES, default="cuda")
+    parser.add_argument("--model", default=model_file.BUNDLED)
+    parser.add_argument("--output", type=Path, default=Path("gpu-check.json"))
+    parser.add_argument("--seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    torch.zeros(1)  # its CUDA libraries are the ones that ONNX Runtime finds
+    model = model_file.load(options.model)
+    pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(PICTURES))[0]
+    engine = session.open_engine(model, options.provider)
+    checks: dict[str, Callable[[], Any]] = {
+        "doctor": lambda: [finding.to_dict() for finding in diagnosis.diagnose()],
+        "parity": lambda: parity(engine, session.open_engine(model, "cpu"), pictures),
+        "placement": lambda: placement(model.content, options.provider, pictures[:64]),
+        "throughput": lambda: throughput(engine, pictures, options.seconds),
+        "training": lambda: {f"d={d}": images_per_second(d) for d in (3, 2)},
+        "pytorch": lambda: pytorch(options.provider, pictures, options.seconds),
+    }
+    device = torch.cuda.get_device_name() if options.provider == "cuda" else "CPU"
+    results: dict[str, Any] = {
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": describe(),
+        "device": device,
+        "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
+        "model_sha256": model.sha256,
+    }
+    for name, check in checks.items():
+        results[name] = check()
+        options.output.write_text(json.dumps(results, indent=2) + "\n")  # what is measured is kept, whatever comes
+        print(f"{name}: {json.dumps(results[name])}", flush=True)
+    if not (results["parity"]["passed"] and results["placement"]["passed"]):
+        raise SystemExit(1)
+
+
+def parity(engine: Engine, reference: Engine, pictures: np.ndarray) -> dict[str, Any]:
+    """Compare a provider with the CPU on pictures in batches of 256."""
+    got, expected = (
+        [runner.run(pictures[start : start + 256]) for start in range(0, len(pictures), 256)]
+        for runner in (engine, reference)
+    )
+    differences = {
+        name: max(float(np.abs(getattr(a, name) - getattr(b, name)).max()) for a, b in zip(got, expected, strict=True))
+        for name in ("probabilities", "theta")
+    }
+    wrong = 0
+    for ours, theirs in zip(got, expected, strict=True):
+        two_best = np.sort(theirs.probabilities, axis=-1)[..., -2:]
+        wrong += int(((two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN) & (ours.digits != theirs.digits)).sum())
+    passed = wrong == 0 and max(differences.values()) <= TOLERANCE
+    return {"pictures": len(pictures), "max_difference": differences, "wrong_clear_digits": wrong, "passed": passed}
+
+
+def placement(content: bytes, provider: str, pictures: np.ndarray) -> dict[str, Any]:
+    """Read from a profile which provider ran every node."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        runner = onnxruntime.InferenceSession(content, options, providers=[FULL_NAMES[provider]])
+        runner.run(None, {"images": pictures})
+        events = json.loads(Path(runner.end_profiling()).read_text())
+    nodes = {
+        event["name"]: (event["args"]["op_name"], event["args"]["provider"])
+        for event in events
+        if event.get("cat") == "Node" and "provider" in event.get("args", {})
+    }
+    elsewhere = Counter(kind for kind, where in nodes.values() if where != FULL_NAMES[provider])
+    passed = bool(nodes) and set(elsewhere) <= SHAPE_GLUE
+    return {"nodes": len(nodes), "elsewhere": dict(elsewhere), "passed": passed}
+
+
+def throughput(engine: Engine, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+    """Time every batch size, pictures coming from the host."""
+    return [timing.measure(engine, pictures, batch, decode=False, seconds=seconds).to_dict() for batch in BATCHES]
+
+
+def pytorch(device: str, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+    """Time PyTorch on pictures that are on the device already, with random weights."""
+    torch.manual_seed(0)
+    network = Network(family_config("rnn-spn")).eval().to(device)
+    assert network.localisation is not None
+    network.localisation.affine.start_at(0.34)
+    on_device = torch.from_numpy(pictures).to(device)
+
+    def runner(forward: Callable[..., Any]) -> Callable[[torch.Tensor], object]:
+        @torch.inference_mode()
+        def run(batch: torch.Tensor) -> object:
+            digits = forward(batch.unsqueeze(1).float() / 255).logits.softmax(-1).argmax(-1)
+            return digits.cpu()  # waits for the device
+
+        return run
+
+    rows = []
+    for name, forward in (("eager", network), ("compile", torch.compile(network, mode="max-autotune"))):
+        for batch in BATCHES[-2:]:
+            parts = list(torch.split(on_device, batch))
+            rows.append({"what": name} | timing.measure_calls(runner(forward), parts, 1, seconds).to_dict())
+    return rows
+
+
+if __name__ == "__main__":
+    main()

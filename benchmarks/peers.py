@@ -1,0 +1,225 @@
+"""This project's runtime beside its alternatives: the same weights, the same pictures, the same cores.
+
+Every peer runs in a process of its own, finds its best batch size, and reports images/s; the peers take turns over
+several rounds. PyTorch's and OpenVINO's rows appear where those packages are installed.
+
+Run: python benchmarks/peers.py [--checkpoint RUN/model.safetensors] [--rounds 5] [--chart FILE.png] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+from peer_models import write_models
+from rich.console import Console
+from rich.table import Table
+
+OURS = "rnnspn"
+PEERS = {
+    OURS: "rnnspn.inference, the exported file",
+    "onnxruntime": "ONNX Runtime's defaults, the exported file",
+    "onnxruntime-naive": "ONNX Runtime's defaults, a naive export (nn.GRU, three GridSamples)",
+    "torch": "PyTorch eager, float32",
+    "torch-bfloat16": "PyTorch eager, channels_last, bfloat16",
+    "torch-compile": "torch.compile, float32",
+    "openvino": "OpenVINO throughput mode, float32, the exported file",
+    "openvino-plain": "OpenVINO throughput mode, float32, the file without our rewrites",
+    "openvino-bfloat16": "OpenVINO throughput mode, bfloat16, the exported file",
+    "openvino-plain-bfloat16": "OpenVINO throughput mode, bfloat16, the file without our rewrites",
+}
+BATCHES = (1, 8, 16, 32, 64, 128)
+SWEEP_SECONDS, MEASURE_SECONDS = 0.3, 1.5
+
+
+def main() -> None:
+    """Measure and print; with --peer, be one of the peers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chart", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        print(json.dumps(measure(options.peer, options.folder)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        write_models(Path(name), options.checkpoint)
+        results = take_turns([peer for peer in PEERS if available(peer)], Path(name), options.rounds)
+    report(results, options.rounds)
+    if options.json:
+        document = {"machine": describe(), "rounds": options.rounds, "images_per_second": results}
+        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    if options.chart:
+        draw(results, options.chart)
+
+
+def available(peer: str) -> bool:
+    """Tell whether a peer's package is installed."""
+    return find_spec("rnnspn" if peer == OURS else peer.partition("-")[0]) is not None
+
+
+def take_turns(peers: list[str], folder: Path, rounds: int) -> dict[str, list[float]]:
+    """Run every peer once a round; return its images/s, round by round."""
+    results: dict[str, list[float]] = {peer: [] for peer in peers}
+    for _ in range(rounds):
+        for peer in peers:
+            command = [sys.executable, __file__, "--peer", peer, "--folder", str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+            if done.returncode:
+                print(f"{peer} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+                continue
+            found = json.loads(done.stdout.splitlines()[-1])
+            results[peer].append(found["images_per_second"])
+            print(f"{peer:24} {found['images_per_second']:10,.0f} images/s, batch {found['batch']}", file=sys.stderr)
+    return {peer: values for peer, values in results.items() if values}
+
+
+def measure(peer: str, folder: Path) -> dict[str, float]:
+    """Find a peer's best batch size and time it."""
+    pictures = np.load(folder / "pictures.npy")
+    throughput = runner(peer, folder, pictures)
+    speeds = {batch: throughput(batch, SWEEP_SECONDS) for batch in BATCHES}
+    best = max(speeds, key=speeds.__getitem__)
+    return {"batch": best, "images_per_second": throughput(best, MEASURE_SECONDS)}
+
+
+Throughput = Callable[[int, float], float]
+
+
+def runner(peer: str, folder: Path, pictures: np.ndarray) -> Throughput:
+    """Return a function of batch size and seconds that gives a peer's images/s."""
+    if peer == OURS:
+        return ours(folder, pictures)
+    if peer.startswith("onnxruntime"):
+        return onnxruntime_defaults(folder / ("naive.onnx" if "naive" in peer else "rnnspn.onnx"), pictures)
+    if peer.startswith("torch"):
+        return pytorch(folder / "network.safetensors", pictures, peer.partition("-")[2])
+    precision = "bf16" if peer.endswith("bfloat16") else "f32"
+    return openvino(folder / ("plain.onnx" if "plain" in peer else "rnnspn.onnx"), pictures, precision)
+
+
+def ours(folder: Path, pictures: np.ndarray) -> Throughput:
+    """Run as `rnnspn predict` does."""
+    from rnnspn.inference import model_file, session, timing
+
+    engine = session.open_engine(model_file.load(folder / "rnnspn.onnx"), "cpu")
+    return lambda batch, seconds: (
+        timing.measure_calls(engine.run, timing.batches_of(pictures, batch), engine.workers, seconds).images_per_second
+    )
+
+
+def onnxruntime_defaults(model: Path, pictures: np.ndarray) -> Throughput:
+    """Run one session with the runtime's own settings."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return looped(lambda batch: session.run(None, {"images": batch}), pictures)
+
+
+def pytorch(checkpoint: Path, pictures: np.ndarray, variant: str) -> Throughput:
+    """Run the network itself."""
+    import torch
+
+    from rnnspn.training.checkpoint import Checkpoint
+    from rnnspn.training.evaluation import as_input
+
+    network = Checkpoint.load(checkpoint).network().eval()
+    if variant == "bfloat16":
+        network = network.to(memory_format=torch.channels_last)
+    if variant == "compile":
+        network = torch.compile(network)
+
+    @torch.inference_mode()
+    def run(batch: np.ndarray) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant == "bfloat16"):
+            network(as_input(torch.from_numpy(batch))).logits.softmax(-1).max(-1)
+
+    return looped(run, pictures)
+
+
+def openvino(model: Path, pictures: np.ndarray, precision: str) -> Throughput:
+    """Run OpenVINO's own runtime in its throughput mode."""
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
+    compiled = openvino.compile_model(str(model), "CPU", settings)
+    queue = openvino.AsyncInferQueue(compiled)
+
+    def throughput(batch: int, seconds: float) -> float:
+        batches = cut(pictures, batch)
+        queue.start_async({0: batches[0]})
+        queue.wait_all()
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            for part in batches[:16]:
+                queue.start_async({0: part})
+                done += batch
+        queue.wait_all()
+        return done / (time.perf_counter() - began)
+
+    return throughput
+
+
+def looped(run: Callable[[np.ndarray], object], pictures: np.ndarray) -> Throughput:
+    """Call again and again from one thread."""
+
+    def throughput(batch: int, seconds: float) -> float:
+        batches = cut(pictures, batch)
+        for part in batches[:2]:
+            run(part)
+        began, calls = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            run(batches[calls % len(batches)])
+            calls += 1
+        return calls * batch / (time.perf_counter() - began)
+
+    return throughput
+
+
+def cut(pictures: np.ndarray, batch: int) -> list[np.ndarray]:
+    """Cut into full batches."""
+    return [pictures[start : start + batch] for start in range(0, len(pictures) - batch + 1, batch)]
+
+
+def report(results: dict[str, list[float]], rounds: int) -> None:
+    """Print the medians and ours over theirs."""
+    medians = {peer: statistics.median(values) for peer, values in results.items()}
+    table = Table("", "images/s", "least to most", "ours / theirs")
+    for peer, value in sorted(medians.items(), key=lambda item: -item[1]):
+        spread = f"{min(results[peer]):,.0f} to {max(results[peer]):,.0f}"
+        table.add_row(PEERS[peer], f"{value:,.0f}", spread, f"{medians[OURS] / value:.2f}")
+    print(f"{describe()}; medians of {rounds} rounds, each at its best batch of {', '.join(map(str, BATCHES))}")
+    Console(width=120).print(table)
+
+
+def draw(results: dict[str, list[float]], path: Path) -> None:
+    """Draw the medians as bars."""
+    from matplotlib.figure import Figure
+
+    ordered = sorted(results, key=lambda peer: statistics.median(results[peer]))
+    figure = Figure(figsize=(9, 0.45 * len(ordered) + 1), layout="constrained")
+    axes = figure.subplots()
+    values = [statistics.median(results[peer]) for peer in ordered]
+    colours = ["tab:orange" if peer == OURS else "tab:gray" for peer in ordered]
+    bars = axes.barh([PEERS[peer] for peer in ordered], values, color=colours)
+    axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=3)
+    axes.set_xlabel("images/s")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
