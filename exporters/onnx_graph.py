@@ -63,7 +63,7 @@ class Reader(nn.Module):
             for convolution in first:
                 convolution.weight.data /= 255
         height, width = config.glimpse_size
-        self.seen = (_seen(height), _seen(width)) if trim else (height, width)
+        self.seen = (seen_size(height), seen_size(width)) if trim else (height, width)
         grid = base_grid(height, width).reshape(height, width, 3)[: self.seen[0], : self.seen[1]]
         self.rescale = rescale and config.height == config.width
         self.edge = (config.width - 1) / config.width if self.rescale else 1.0  # of the outermost pixel's centre
@@ -99,8 +99,8 @@ class Reader(nn.Module):
         return sampled.reshape(-1, 1, height, width)
 
 
-def _seen(size: int) -> int:
-    """Return how many of a glimpse's `size` rows reach the classifier's dense layer."""
+def seen_size(size: int) -> int:
+    """Return how many of a glimpse's `size` rows (or columns) reach the classifier's dense layer."""
     pooled = pool_size(conv_size(pool_size(conv_size(size))))
     return ((pooled * 2) + 2) * 2 + 2
 

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from exporters.onnx_graph import Reader, build_graph, seen_size
+from exporters.parity import check_parity, parity_pictures
+from rnnspn.config import family_config
+from rnnspn.models.networks import Network
+from tests.exporters.conftest import lively_network
+
+REWRITES = ("fold", "trim", "rescale", "fill")
+
+
+def outputs(reader: Reader, pictures: np.ndarray) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return list(reader.eval()(torch.from_numpy(pictures)))
+
+
+@pytest.mark.parametrize("rewrite", REWRITES)
+@pytest.mark.parametrize("scale", [1.0, 30.0], ids=["trained", "far outside"])
+def test_each_rewrite_alone_changes_nothing(rewrite: str, scale: float) -> None:
+    network = lively_network(family_config("rnn-spn"), scale)
+    pictures = parity_pictures(network.config)[-40:]
+    plain = outputs(Reader(network, **dict.fromkeys(REWRITES, False)), pictures)
+    rewritten = outputs(Reader(network, **{name: name == rewrite for name in REWRITES}), pictures)
+    for ours, theirs in zip(rewritten[1:], plain[1:], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", range(18, 51))
+def test_the_classifier_sees_exactly_the_part_that_is_sampled(size: int) -> None:
+    torch.manual_seed(0)
+    classifier = Network(family_config("rnn-spn", downsample=1, height=size + 30, width=size + 30)).classifier
+    crops = torch.rand(1, 1, size, size, requires_grad=True)
+    x = torch.nn.functional.max_pool2d(classifier.conv1(crops), 2)
+    x = torch.nn.functional.max_pool2d(classifier.conv2(x), 2)
+    classifier.conv3(x).square().sum().backward()
+    rows = crops.grad[0, 0].abs().sum(1).nonzero()
+    assert int(rows.max()) + 1 == seen_size(size)
+
+
+def test_pictures_that_are_not_square_pass_the_gate() -> None:
+    network = lively_network(family_config("rnn-spn", height=80, width=112))
+    parity = check_parity(build_graph(network).SerializeToString(), network, parity_pictures(network.config))
+    assert parity.max_difference["probabilities"] < 1e-5
+
+
+def test_the_network_itself_is_left_as_it_is() -> None:
+    network = lively_network(family_config("rnn-spn"))
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    Reader(network)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, before[name]), name
