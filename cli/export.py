@@ -1,7 +1,7 @@
 """`rnnspn export`: write a model as one `.onnx` file that agrees with PyTorch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,13 @@ def export(
         Path | None, typer.Option(help="A run's model.safetensors.", show_default="the newest under runs/")
     ] = None,
     opset: Annotated[int, typer.Option(min=18, max=19, help="Version of the standard operators.")] = 18,
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(help="How weights are stored; all is computed in float32."),
+    ] = "float32",
+    max_accuracy_drop: Annotated[
+        float, typer.Option(min=0, help="Points of whole-sequence accuracy that float16 or int8 may cost.")
+    ] = 0.1,
     quiet: Quiet = False,
 ) -> None:
     """Export a model; the file is written only if it agrees with PyTorch."""
@@ -25,7 +32,7 @@ def export(
     source = checkpoint or find_model()
     if checkpoint is None:
         say(f"checkpoint: {source}", quiet=quiet)
-    written = to_onnx.export(source, file, opset)
+    written = to_onnx.export(source, file, opset, precision, max_accuracy_drop)
     parity = written.parity
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
     say(
@@ -33,4 +40,10 @@ def export(
         f"largest difference {differences} (allowed {parity.tolerance:g})",
         quiet=quiet,
     )
+    if accuracy := written.accuracy:
+        say(
+            f"weights in {precision}: {accuracy.stored:.2%} of {accuracy.sequences} sequences right, "
+            f"float32 {accuracy.full:.2%}",
+            quiet=quiet,
+        )
     say(f"wrote {file}: {written.size_bytes / 1e6:.1f} MB, {written.nodes} nodes", quiet=quiet)

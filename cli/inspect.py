@@ -39,6 +39,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("validation", _error(validation)),
         ("test", _error(tested)),
         ("parity", _parity(about["parity"])),
+        ("stored weights", _stored(about["parity"])),
         ("made with", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
     ]
 
@@ -59,3 +60,13 @@ def _parity(record: dict[str, Any]) -> str:
         return "not recorded"
     differences = ", ".join(f"{name} {value:.1e}" for name, value in record["max_difference"].items())
     return f"largest differences from PyTorch: {differences} ({record['pictures']} pictures, {record['runtime']})"
+
+
+def _stored(record: dict[str, Any]) -> str:
+    if "stored_weights" not in record:
+        return "float32"
+    found = record["stored_weights"]
+    return (
+        f"{found['precision']}: {found['stored']:.2%} of {found['sequences']} sequences right, float32 "
+        f"{found['full']:.2%}"
+    )

@@ -79,11 +79,11 @@ def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) ->
         MissingPackageError: ONNX Runtime is not installed.
     """
     expected = _read_with_torch(network, pictures)
-    session = _open(model)
+    session = open_session(model)
     worst = {name: 0.0 for name in expected if name != contract.DIGITS}
     faults = []
     for batch in BATCHES:
-        got = _read_with_onnxruntime(session, pictures, batch)
+        got = read_with_onnxruntime(session, pictures, batch)
         for name in worst:
             difference = _largest_difference(got[name], expected[name])
             worst[name] = max(worst[name], difference)
@@ -116,14 +116,20 @@ def _read_with_torch(network: Network, pictures: NDArray[np.uint8]) -> dict[str,
     return expected
 
 
-def _read_with_onnxruntime(session: Any, pictures: NDArray[np.uint8], batch: int) -> dict[str, NDArray[Any]]:
+def read_with_onnxruntime(session: Any, pictures: NDArray[np.uint8], batch: int) -> dict[str, NDArray[Any]]:
+    """Return every output of a session for pictures, uint8 (n, H, W), given in batches."""
     starts = range(0, len(pictures), batch)
     parts = [session.run(None, {contract.IMAGES: pictures[start : start + batch]}) for start in starts]
     names = [output.name for output in session.get_outputs()]
     return {name: np.concatenate(outputs) for name, outputs in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _open(model: bytes) -> Any:
+def open_session(model: bytes) -> Any:
+    """Load a serialised model on the CPU.
+
+    Raises:
+        MissingPackageError: ONNX Runtime is not installed.
+    """
     return _onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
 
 

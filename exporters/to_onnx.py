@@ -10,9 +10,13 @@ import torch
 import rnnspn
 from exporters.onnx_graph import build_graph
 from exporters.parity import Parity, check_parity, parity_pictures
+from exporters.precision import Accuracy, Precision, check_accuracy, store_weights
 from rnnspn.contract import METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
+
+MAX_ACCURACY_DROP = 0.1
+"""Points of whole-sequence accuracy."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +27,32 @@ class Export:
         path: The file.
         size_bytes: Its size.
         nodes: Nodes in its graph.
-        parity: Its agreement with PyTorch.
+        parity: Its agreement with PyTorch, float32 compared with float32.
+        accuracy: What storing the weights in fewer bits cost, or None for float32.
     """
 
     path: Path
     size_bytes: int
     nodes: int
     parity: Parity
+    accuracy: Accuracy | None
 
 
-def export(checkpoint_path: Path, target: Path, opset: int = OPSET) -> Export:
+def export(
+    checkpoint_path: Path,
+    target: Path,
+    opset: int = OPSET,
+    precision: Precision = "float32",
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
+) -> Export:
     """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
 
     Args:
         checkpoint_path: A model or state file of a run.
         target: The `.onnx` file to make or replace.
         opset: Version of the standard operators.
+        precision: How weights are stored.
+        max_accuracy_drop: Points of whole-sequence accuracy that storing them in fewer bits may cost.
 
     Returns:
         What was written.
@@ -47,21 +61,26 @@ def export(checkpoint_path: Path, target: Path, opset: int = OPSET) -> Export:
         CheckpointError: The checkpoint cannot be read.
         DataError: MNIST, which the parity pictures are made of, is missing.
         MissingPackageError: ONNX Runtime is not installed.
-        ParityError: The graph disagrees with PyTorch; no file was written.
+        ParityError: The graph disagrees with PyTorch, or stored weights cost too much; no file was written.
         OutputError: The file cannot be written.
     """
     checkpoint = Checkpoint.load(checkpoint_path)
     network = checkpoint.network()
     model = build_graph(network, opset)
     parity = check_parity(model.SerializeToString(), network, parity_pictures(network.config))
+    accuracy = None
+    if precision != "float32":
+        full = model.SerializeToString()
+        model = store_weights(model, precision)
+        accuracy = check_accuracy(full, model.SerializeToString(), network.config, precision, max_accuracy_drop)
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity).to_json()
+    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity, accuracy).to_json()
     data = model.SerializeToString()
     write_bytes(target, data)
-    return Export(target, len(data), len(model.graph.node), parity)
+    return Export(target, len(data), len(model.graph.node), parity, accuracy)
 
 
-def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity) -> ModelMetadata:
+def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, accuracy: Accuracy | None) -> ModelMetadata:
     config = checkpoint.config
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return ModelMetadata(
@@ -81,5 +100,5 @@ def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity) -> ModelMetada
         test_error=logged_test_score(path.parent, sha256),
         checkpoint_sha256=sha256,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "rnnspn": rnnspn.__version__},
-        parity=parity.to_dict(),
+        parity=parity.to_dict() | ({"stored_weights": accuracy.to_dict()} if accuracy else {}),
     )

@@ -1,0 +1,139 @@
+"""Smaller files: weights stored in fewer bits, computed with in float32.
+
+A stored weight is widened by nodes of standard operators that every runtime folds away when it loads the file, so the
+small file runs as fast as the large one on every provider. The matrices theta, the grid and the sampling stay float32.
+
+Shapes: n pictures, T steps, H x W pixels.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from exporters.parity import open_session, read_with_onnxruntime
+from rnnspn import contract
+from rnnspn.config import DataConfig, ModelConfig
+from rnnspn.data.examples import sequences
+from rnnspn.data.mnist import load_mnist
+from rnnspn.errors import ParityError
+
+Precision = Literal["float32", "float16", "int8"]
+
+SEQUENCES = 10_000
+_BATCH = 64
+_LEAST_WEIGHTS = 2048
+"""Smaller tensors gain nothing; the layer that gives theta is one of them."""
+_LARGEST = 127
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What storing the weights in fewer bits cost.
+
+    Attributes:
+        precision: How weights are stored.
+        sequences: Sequences read, of the test digits.
+        full: Share of them that the float32 file reads right.
+        stored: Share of them that this file reads right.
+        changed_digits: Digits that it reads otherwise.
+    """
+
+    precision: Precision
+    sequences: int
+    full: float
+    stored: float
+    changed_digits: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as a dictionary that JSON can hold."""
+        return asdict(self)
+
+
+def store_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
+    """Return the model with the weights of its convolutions and dense layers stored in fewer bits.
+
+    Args:
+        model: A float32 model; it is left as it is.
+        precision: `float16`, or `int8` with a float32 scale for each output channel.
+    """
+    stored = onnx.ModelProto()
+    stored.CopyFrom(model)
+    graph = stored.graph
+    weights = {node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")}
+    kept, widening = [], []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.name not in weights or values.dtype != np.float32 or values.size < _LEAST_WEIGHTS:
+            kept.append(tensor)
+            continue
+        constants, nodes = _as_float16(tensor.name, values) if precision == "float16" else _as_int8(tensor.name, values)
+        kept += constants
+        widening += nodes
+    nodes = [*widening, *graph.node]
+    del graph.initializer[:]
+    del graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    onnx.checker.check_model(stored, full_check=True)
+    return stored
+
+
+def _as_float16(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto], list[onnx.NodeProto]]:
+    constant = numpy_helper.from_array(values.astype(np.float16), f"{name}_stored")
+    return [constant], [helper.make_node("Cast", [constant.name], [name], to=TensorProto.FLOAT)]
+
+
+def _as_int8(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto], list[onnx.NodeProto]]:
+    axis = _best_axis(values)
+    scale = _scale(values, axis)
+    integers = numpy_helper.from_array(np.round(values / scale).astype(np.int8), f"{name}_stored")
+    scales = numpy_helper.from_array(scale, f"{name}_scale")
+    cast = helper.make_node("Cast", [integers.name], [f"{name}_cast"], to=TensorProto.FLOAT)
+    return [integers, scales], [cast, helper.make_node("Mul", [f"{name}_cast", scales.name], [name])]
+
+
+def _best_axis(values: NDArray[np.float32]) -> int:
+    """Return the axis along which scales lose least: the output channels, wherever a layer keeps them."""
+
+    def loss(axis: int) -> float:
+        scale = _scale(values, axis)
+        return float(np.square(np.round(values / scale) * scale - values).sum())
+
+    return min(range(min(2, values.ndim)), key=loss)
+
+
+def _scale(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    others = tuple(other for other in range(values.ndim) if other != axis)
+    largest = np.abs(values).max(axis=others, keepdims=True)
+    return np.where(largest > 0, largest / _LARGEST, 1).astype(np.float32)
+
+
+def check_accuracy(full: bytes, stored: bytes, config: ModelConfig, precision: Precision, max_drop: float) -> Accuracy:
+    """Compare what the two files read in synthesised pictures of the test digits.
+
+    Args:
+        full: The float32 file.
+        stored: The file with its weights in fewer bits.
+        config: The network's shape.
+        precision: How weights are stored.
+        max_drop: How many points of whole-sequence accuracy may be lost.
+
+    Raises:
+        ParityError: More are lost.
+        DataError: MNIST is missing.
+        MissingPackageError: ONNX Runtime is not installed.
+    """
+    pictures, labels = sequences(load_mnist(), "test", DataConfig(), config).pictures(np.arange(SEQUENCES))
+    digits = [read_with_onnxruntime(open_session(model), pictures, _BATCH)[contract.DIGITS] for model in (full, stored)]
+    right = [float((read == labels).all(axis=1).mean()) for read in digits]
+    accuracy = Accuracy(precision, len(labels), right[0], right[1], int((digits[0] != digits[1]).sum()))
+    if not (drop := 100 * (right[0] - right[1])) <= max_drop:
+        raise ParityError(
+            f"weights in {precision} read {right[1]:.2%} of {len(labels)} sequences right, float32 {right[0]:.2%}: "
+            f"{drop:.2f} points less, allowed {max_drop:g}; no file was written"
+        )
+    return accuracy

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from exporters import precision, to_onnx
+from exporters.parity import open_session
+from exporters.precision import check_accuracy, store_weights
+from rnnspn.config import family_config
+from rnnspn.errors import ParityError
+from rnnspn.inference import model_file
+
+
+@pytest.fixture(scope="module")
+def full() -> onnx.ModelProto:
+    return onnx.load(model_file.bundled())
+
+
+@pytest.fixture(autouse=True)
+def _few_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "SEQUENCES", 400)
+
+
+@pytest.mark.parametrize(("stored", "share"), [("float16", 0.52), ("int8", 0.27)])
+def test_the_file_is_smaller_and_reads_as_well(full: onnx.ModelProto, stored: str, share: float) -> None:
+    small = store_weights(full, stored)
+    assert small.ByteSize() < share * full.ByteSize()
+    accuracy = check_accuracy(
+        full.SerializeToString(), small.SerializeToString(), family_config("rnn-spn"), stored, max_drop=0.3
+    )
+    assert accuracy.full > 0.9
+    assert accuracy.changed_digits <= 0.005 * 3 * accuracy.sequences
+
+
+def test_every_weight_is_within_half_a_step_of_what_it_was(full: onnx.ModelProto) -> None:
+    small = store_weights(full, "int8")
+    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in full.graph.initializer}
+    after = {tensor.name: numpy_helper.to_array(tensor) for tensor in small.graph.initializer}
+    stored = [name.removesuffix("_stored") for name in after if name.endswith("_stored")]
+    assert len(stored) >= 7
+    for name in stored:
+        scale = after[f"{name}_scale"]
+        widened = after[f"{name}_stored"].astype(np.float32) * scale
+        assert (np.abs(widened - before[name]) <= 0.5001 * scale).all(), name
+
+
+def test_what_gives_and_uses_theta_stays_float32(full: onnx.ModelProto) -> None:
+    small = store_weights(full, "int8")
+    kept = {tensor.name: tensor.data_type for tensor in small.graph.initializer if not tensor.name.endswith("_stored")}
+    assert set(kept.values()) <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+    grids = [tensor for tensor in small.graph.initializer if list(tensor.dims) in ([900, 3], [1089, 3])]
+    assert len(grids) == 1
+    affine = [tensor for tensor in small.graph.initializer if sorted(tensor.dims) == [6, 256]]
+    assert [tensor.data_type for tensor in affine] == [onnx.TensorProto.FLOAT]
+
+
+def test_the_model_that_was_given_is_left_as_it_is(full: onnx.ModelProto) -> None:
+    before = full.SerializeToString(deterministic=True)
+    store_weights(full, "float16")
+    assert full.SerializeToString(deterministic=True) == before
+
+
+def test_the_gate_closes_when_reading_gets_worse(full: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_LARGEST", 2)  # five levels for each weight
+    worse = store_weights(full, "int8")
+    config = family_config("rnn-spn")
+    with pytest.raises(ParityError, match=r"points less, allowed 0\.1; no file was written"):
+        check_accuracy(full.SerializeToString(), worse.SerializeToString(), config, "int8", max_drop=0.1)
+
+
+def test_the_file_says_what_was_stored_and_what_it_cost(checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "small.onnx"
+    written = to_onnx.export(checkpoint, target, precision="int8", max_accuracy_drop=100)
+    record = model_file.load(target).metadata.parity["stored_weights"]
+    assert record["precision"] == "int8"
+    assert written.accuracy is not None
+    assert record["stored"] == written.accuracy.stored
+    outputs = open_session(target.read_bytes()).run(None, {"images": np.zeros((1, 100, 100), np.uint8)})
+    assert np.isfinite(outputs[1]).all()
+
+
+def test_no_file_is_written_when_the_gate_is_closed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise ParityError("closed; no file was written")
+
+    monkeypatch.setattr(to_onnx, "check_accuracy", closed)
+    with pytest.raises(ParityError):
+        to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="float16")
+    assert not (tmp_path / "small.onnx").exists()
