@@ -77,6 +77,30 @@ def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[[int], 
         yield lambda count: bars.advance(task, count)
 
 
+@contextlib.contextmanager
+def without_native_noise() -> Iterator[None]:
+    """Keep C libraries off stderr, save with --debug: libtiff names damage, but no file. What we say still comes."""
+    try:
+        place = None if "--debug" in sys.argv else sys.stderr.fileno()
+    except OSError:  # replaced by something that is no file
+        place = None
+    if place is None:
+        yield
+        return
+    ours, replaced = os.dup(place), sys.stderr
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with open(ours, "w", buffering=1, encoding=replaced.encoding, errors=replaced.errors) as sys.stderr:  # noqa: PTH123
+            os.dup2(nowhere, place)
+            try:
+                yield
+            finally:
+                os.dup2(ours, place)
+    finally:
+        os.close(nowhere)
+        sys.stderr = replaced
+
+
 def run(app: typer.Typer, arguments: list[str]) -> int:
     """Run the app and turn whatever happens into an exit code and, for an error, one line.
 

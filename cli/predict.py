@@ -44,6 +44,7 @@ def predict(
     tally, width = batch.Tally(), max(map(len, listed))
     try:
         with (
+            console.without_native_noise(),
             destination(output) as stream,
             console.progress("pictures", len(listed), shown=apart and not quiet) as progress,
         ):

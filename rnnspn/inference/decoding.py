@@ -6,6 +6,7 @@ Codes of the errors: `not-found`, `unreadable`, `not-a-file`, `empty`, `too-larg
 
 import errno
 import io
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -22,6 +23,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_BYTES = 128 * 2**20
 MAX_PIXELS = 64_000_000
 """Width times height; below the size at which Pillow itself warns of a decompression bomb."""
+
+# What Pillow logs is also in the exceptions that become an ImageError; without a handler it would go to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

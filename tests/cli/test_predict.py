@@ -3,6 +3,7 @@ import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -84,6 +85,22 @@ def test_records_come_one_for_each_input_in_every_format(run, pictures, model_pa
         assert result.code == 1
         assert result.stderr == ""
         assert len(result.stdout.splitlines()) == lines
+
+
+def test_libraries_that_complain_of_damage_are_not_heard(model_path, tmp_path):
+    Image.linear_gradient("L").resize((64, 48)).convert("1").save(tmp_path / "fax.tif", compression="group4")
+    fax = bytearray((tmp_path / "fax.tif").read_bytes())
+    fax[120:124] = bytes(4)  # libtiff itself writes "Bad code word"
+    (tmp_path / "fax.tif").write_bytes(fax)
+    entries = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1), (277, 4, 1, 303169682)]
+    directory = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(
+        struct.pack("<HHII", *entry) for entry in entries
+    )
+    (tmp_path / "samples.tif").write_bytes(directory + bytes(4))  # Pillow logs "More samples per pixel than …"
+    command = _command("predict", tmp_path, "--model", model_path, "-q")
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment(), timeout=60)
+    assert result.returncode == 1
+    assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [["error", str(tmp_path / "samples.tif")]]
 
 
 @pytest.mark.parametrize("arguments", [["gone.png"], ["@gone.txt"], ["*.nothing"]])
