@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format bench peers gpu-check clean
+.PHONY: help demo test torture lint check format bench peers gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/pytest
+
+torture: $(VENV)/.dev ## try to break it, for an hour; writes docs/reliability.md
+	$(BIN)/python -m tests.torture
 
 lint: $(VENV)/.dev ## format, lint, types, architecture
 	$(BIN)/ruff format --check

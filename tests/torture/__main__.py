@@ -1,0 +1,52 @@
+"""Try to break the program, part by part: `python -m tests.torture [PART …]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.torture import pictures
+from tests.torture.record import PAGE, RESULTS, ROOT, Options, keep, measured
+
+PARTS = {
+    "corpora": (pictures.read_corpora, "Every file costs one record, whatever it is and however it is called"),
+    "cut": (pictures.read_cut, "A picture cut short costs one record"),
+    "damaged": (pictures.read_damaged, "A damaged picture costs one record"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the parts that are named, or all; return 1 when one of them found a failure."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Try to break the program.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--quick", action="store_true", help="the small selection of the ordinary tests")
+    parser.add_argument("--flips", type=int, help="damaged pictures; 20000, quick 400")
+    parser.add_argument("--mutants", type=int, help="damaged models; 2000, quick 60")
+    parser.add_argument("--kills", type=int, help="processes killed, of each kind; 20, quick 2")
+    parser.add_argument("--count", type=int, help="pictures of the load test; 100000, quick 6000")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "torture", help="folder of the corpora")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the figures")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.parts) - PARTS.keys():
+        parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    defaults = {"flips": (20_000, 400), "mutants": (2000, 60), "kills": (20, 2), "count": (100_000, 6000)}
+    sizes = {
+        name: given_size if (given_size := getattr(given, name)) is not None else size[given.quick]
+        for name, size in defaults.items()
+    }
+    options = Options(seed=given.seed, quick=given.quick, cache=given.cache.absolute(), **sizes)
+    failed = False
+    for name in given.parts or PARTS:
+        part, claim = PARTS[name]
+        record = measured(claim, part, options)
+        keep(name, record, given.results, PAGE if given.results == RESULTS else None)
+        failed |= bool(record["failures"])
+        figures = ", ".join(f"{what}: {count}" for what, count in record["tried"].items())
+        print(f"{name}: {len(record['failures'])} failures in {record['seconds']} s; {figures}", flush=True)
+        for failure in record["failures"]:
+            print(f"  {failure}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
