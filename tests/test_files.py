@@ -71,6 +71,17 @@ def test_a_full_disk_leaves_the_old_file_and_is_one_error(
     assert_only_the_old_file(old)
 
 
+def test_a_disk_that_fails_at_cleaning_up_too_is_the_first_error(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write_bytes(old, b"new")
+    assert old.read_bytes() == b"old"
+
+
 def test_contents_are_on_the_disk_before_the_name_is(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     sync, replace = os.fsync, Path.replace
