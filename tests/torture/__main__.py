@@ -4,13 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.torture import pictures
+from tests.torture import disk, pictures
 from tests.torture.record import PAGE, RESULTS, ROOT, Options, keep, measured
 
 PARTS = {
     "corpora": (pictures.read_corpora, "Every file costs one record, whatever it is and however it is called"),
     "cut": (pictures.read_cut, "A picture cut short costs one record"),
     "damaged": (pictures.read_damaged, "A damaged picture costs one record"),
+    "disk": (disk.torture_disk, "Whatever fails while a file is written, the old one or the new one is there, whole"),
 }
 
 
