@@ -180,7 +180,10 @@ def _session(model: ModelFile, provider: str) -> "InferenceSession":
             # Libraries from the pip packages are only found when they are loaded beforehand; it prints what it misses.
             with contextlib.redirect_stdout(io.StringIO()):
                 runtime.preload_dlls()
-        return runtime.InferenceSession(model.content, options, providers=[_FULL_NAMES[provider]])
+        # Its fallback would print on stdout, among the results, and run on another provider than we say.
+        return runtime.InferenceSession(
+            model.content, options, providers=[_FULL_NAMES[provider]], enable_fallback=False
+        )
     except Exception as error:
         if provider == "cuda":
             raise ProviderError(f"CUDA does not start here: {_one_line(error)}") from error

@@ -23,7 +23,8 @@ def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exce
     """Put a stand-in for ONNX Runtime in place, whose sessions run on the `active` providers."""
 
     class Session:
-        def __init__(self, content, options, providers):
+        def __init__(self, content, options, providers, enable_fallback):
+            assert not enable_fallback
             if failure and "CUDAExecutionProvider" in providers:
                 raise failure
             self._providers = active if "CUDAExecutionProvider" in providers else ["CPUExecutionProvider"]
@@ -123,6 +124,14 @@ def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path):
     with pytest.raises(ModelFileError, match="refuses") as refused:
         open_engine(model_file.load(path), "cpu")
     assert "\n" not in str(refused.value)
+
+
+def test_a_model_that_is_refused_leaves_nothing_on_stdout(tmp_path, capfd):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(handmade.build().SerializeToString().replace(b"ArgMax", b"Arg\xb2ax"))
+    with pytest.raises(ModelFileError, match="refuses"):
+        open_engine(model_file.load(path), "cpu")
+    assert capfd.readouterr().out == ""
 
 
 def test_outputs_that_are_no_numbers_are_refused(tmp_path):
