@@ -16,6 +16,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from rnnspn.config import FAMILIES
 from rnnspn.errors import ModelFileError
 
 IMAGES = "images"
@@ -103,12 +104,29 @@ class ModelMetadata:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise ModelFileError(f"the model's metadata has {name} {value!r}, expected {low} to {high}")
-        if not isinstance(self.alphabet, str) or len(self.alphabet) < 2:
+        if not isinstance(self.alphabet, str) or len(self.alphabet) < 2 or not self.alphabet.isprintable():
             raise ModelFileError(
-                f"the model's metadata has the alphabet {self.alphabet!r}, expected two characters or more"
+                f"the model's metadata has the alphabet {self.alphabet!r}, expected two printable characters or more"
             )
+        if self.family not in FAMILIES:
+            raise ModelFileError(
+                f"the model's metadata has family {self.family!r}, this release knows {', '.join(FAMILIES)}"
+            )
+        self._check_downsample()
+        for name in ("training", "versions", "parity"):
+            if not isinstance(getattr(self, name), dict):
+                raise ModelFileError(f"the model's metadata has {name} {getattr(self, name)!r}, expected an object")
         for name, known in (("resize_policy", RESIZE_POLICY), ("polarity", POLARITY)):
             if getattr(self, name) != known:
                 raise ModelFileError(
                     f"the model's metadata has {name} {getattr(self, name)!r}, this release knows {known!r}"
                 )
+
+    def _check_downsample(self) -> None:
+        factor = self.downsample
+        if self.family == "conv":
+            legal, expected = factor is None, "null for conv"
+        else:
+            legal, expected = type(factor) is int and 1 <= factor <= min(self.height, self.width), "1 or more"
+        if not legal:
+            raise ModelFileError(f"the model's metadata has downsample {factor!r}, expected {expected}")

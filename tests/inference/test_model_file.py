@@ -98,9 +98,16 @@ def test_an_old_opset_is_refused(tmp_path):
         ({"steps": 4}, "digits"),
         ({"alphabet": "01"}, "probabilities"),
         ({"height": 99}, "images"),
-        ({"family": "conv"}, "outputs"),
+        ({"family": "conv", "downsample": None}, "outputs"),
         ({"family": "ffn-spn"}, "theta"),
         ({"polarity": "sideways"}, "polarity"),
+        ({"family": "transformer"}, "transformer"),
+        ({"family": ["rnn-spn"]}, "family"),
+        ({"downsample": 0}, "downsample"),
+        ({"downsample": None}, "downsample"),
+        ({"alphabet": "012345678\x1b"}, "alphabet"),
+        ({"training": []}, "training"),
+        ({"versions": None}, "versions"),
     ],
 )
 def test_metadata_that_is_unknown_or_disagrees_with_the_tensors_is_refused(tmp_path, change, reason):
