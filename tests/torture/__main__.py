@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.torture import disk, pictures
+from tests.torture import disk, models, pictures
 from tests.torture.record import PAGE, RESULTS, ROOT, Options, keep, measured
 
 PARTS = {
@@ -12,6 +12,7 @@ PARTS = {
     "cut": (pictures.read_cut, "A picture cut short costs one record"),
     "damaged": (pictures.read_damaged, "A damaged picture costs one record"),
     "disk": (disk.torture_disk, "Whatever fails while a file is written, the old one or the new one is there, whole"),
+    "models": (models.torture_models, "A model that is not sound is one line; one that runs reads soundly"),
 }
 
 
