@@ -11,7 +11,7 @@ from rnnspn.contract import ModelMetadata
 from rnnspn.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, ModelProto, SparseTensorProto, TensorProto, ValueInfoProto
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto
 
 BUNDLED = "bundled"
 """The word that names the model shipped with the package."""
@@ -116,6 +116,8 @@ def _parse(content: bytes) -> "ModelProto":
         raise ModelFileError("not an ONNX model, or a damaged one; export the model again") from None
     if not model.graph.node:
         raise ModelFileError("not an ONNX model, or an empty one; export the model again")
+    if any(isinstance(name, bytes) for name in _names(model)):  # so protobuf gives a string that is no UTF-8
+        raise ModelFileError("a damaged ONNX model, with names that are no text; export the model again")
     return model
 
 
@@ -132,8 +134,17 @@ def _check_safe(model: "ModelProto") -> None:
     opset = max((opset.version for opset in model.opset_import), default=0)
     if opset < contract.OPSET:
         raise ModelFileError(f"expected opset {contract.OPSET} or later, got {opset}; export the model again")
+    if any(_is_bad_split(node) for graph in _graphs(model.graph) for node in graph.node):
+        raise ModelFileError("expected a Split to name as many outputs as it has; export the model again")
     if any(tensor.data_location or tensor.external_data for tensor in _tensors(model)):
         raise ModelFileError("expected one self-contained file, got external data; export the model again")
+
+
+def _is_bad_split(node: "NodeProto") -> bool:
+    """Tell whether a Split contradicts itself: ONNX Runtime does not refuse that, it ends the process."""
+    return node.op_type == "Split" and any(
+        attribute.name == "num_outputs" and attribute.i != len(node.output) for attribute in node.attribute
+    )
 
 
 def _metadata(model: "ModelProto") -> ModelMetadata:
@@ -178,6 +189,17 @@ def _type_name(element: int) -> str:
     from onnx import TensorProto
 
     return TensorProto.DataType.Name(element) if element in TensorProto.DataType.values() else f"type {element}"
+
+
+def _names(model: "ModelProto") -> "Iterator[str]":
+    yield from (opset.domain for opset in model.opset_import)
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+            yield from (attribute.name for attribute in node.attribute)
+        for value in (*graph.input, *graph.output):
+            yield value.name
+            yield from (dimension.dim_param for dimension in value.type.tensor_type.shape.dim)
 
 
 def _graphs(graph: "GraphProto") -> "Iterator[GraphProto]":

@@ -132,6 +132,19 @@ def test_a_tensor_of_another_type_or_a_fixed_batch_is_refused(tmp_path):
     assert "images" in _refusal(_saved(model, tmp_path))
 
 
+@pytest.mark.parametrize("name", [b"Softmax", b"probabilities", b"images"])
+def test_names_that_are_no_text_are_refused(tmp_path, name):
+    content = handmade.build().SerializeToString()
+    (tmp_path / "damaged.onnx").write_bytes(content.replace(name, b"\xb2" + name[1:]))
+    assert "no text" in _refusal(tmp_path / "damaged.onnx")
+
+
+def test_a_split_that_contradicts_itself_is_refused(tmp_path):
+    model = handmade.build()
+    model.graph.node.append(helper.make_node("Split", ["logits"], ["a", "b", "c"], axis=1, num_outputs=1))
+    assert "Split" in _refusal(_saved(model, tmp_path))
+
+
 def test_a_second_input_is_refused(tmp_path):
     model = handmade.build()
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N"]))

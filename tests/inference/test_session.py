@@ -24,7 +24,7 @@ def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exce
 
     class Session:
         def __init__(self, content, options, providers, enable_fallback):
-            assert not enable_fallback
+            assert not enable_fallback  # it would print on stdout, and run on another provider than we say
             if failure and "CUDAExecutionProvider" in providers:
                 raise failure
             self._providers = active if "CUDAExecutionProvider" in providers else ["CPUExecutionProvider"]
@@ -124,14 +124,6 @@ def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path):
     with pytest.raises(ModelFileError, match="refuses") as refused:
         open_engine(model_file.load(path), "cpu")
     assert "\n" not in str(refused.value)
-
-
-def test_a_model_that_is_refused_leaves_nothing_on_stdout(tmp_path, capfd):
-    path = tmp_path / "broken.onnx"
-    path.write_bytes(handmade.build().SerializeToString().replace(b"ArgMax", b"Arg\xb2ax"))
-    with pytest.raises(ModelFileError, match="refuses"):
-        open_engine(model_file.load(path), "cpu")
-    assert capfd.readouterr().out == ""
 
 
 def test_outputs_that_are_no_numbers_are_refused(tmp_path):
