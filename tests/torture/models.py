@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from tests.torture import mutation
+from tests.torture import mutation, scrambling
 from tests.torture.record import ROOT, Options, Outcome
 
 LIMIT_S = 20.0
@@ -19,7 +19,7 @@ MEMORY = 6 * 2**30
 """Address space of the process: a file of 6 MB has no claim to more."""
 WORKER = (sys.executable, "-m", "tests.torture.models")
 
-_CHUNK = 100
+_CHUNK = 40
 
 
 def torture_models(options: Options) -> Outcome:
@@ -29,9 +29,9 @@ def torture_models(options: Options) -> Outcome:
     chance, content, share = random.Random(options.seed), bundled().read_bytes(), options.mutants // 4
     outcome = Outcome()
     try_models("broken", mutation.broken(content), outcome, must_fail=True)
-    try_models("cut", mutation.cuts(content, share, chance), outcome, must_fail=True)
-    try_models("flipped", mutation.flips(content, 2 * share, chance), outcome)
-    try_models("scrambled", mutation.scrambled(content, share, chance), outcome)
+    try_models("cut", scrambling.cuts(content, share, chance), outcome, must_fail=True)
+    try_models("flipped", scrambling.flips(content, 2 * share, chance), outcome)
+    try_models("scrambled", scrambling.scrambled(content, share, chance), outcome)
     return outcome
 
 
@@ -44,7 +44,7 @@ def try_models(
     command: Sequence[str] = WORKER,
     limit_s: float = LIMIT_S,
 ) -> None:
-    """Try models in processes of a hundred each, and go on after whatever dies.
+    """Try models in processes of forty each, and go on after whatever dies.
 
     Args:
         kind: What they are called in the figures.
