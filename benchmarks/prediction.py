@@ -49,9 +49,7 @@ def main() -> None:
                 "decoding, one core": lambda: decode_all(paths),
                 "inference, all cores": lambda: infer_all(predictor, pixels, workers),
                 "predicting, in process": lambda: sum(len(batch) for batch in predictor.stream(paths)),
-                "rnnspn predict FOLDER": lambda: command(
-                    "predict", name, "--model", options.model, "--format", "text"
-                ),
+                "rnnspn predict FOLDER": lambda: command("predict", name, "--model", options.model, "--format", "text"),
                 "rnnspn predict ONE": lambda: command("predict", one, "--model", options.model, "--format", "text"),
                 "rnnspn --help": lambda: command("--help"),
             },
