@@ -41,7 +41,14 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["inspect"], ["evaluate", "bundled", "--data", str(ROOT / "assets" / "images")]], ids=lambda a: a[0]
+    "arguments",
+    [
+        ["inspect"],
+        ["evaluate", "bundled", "--data", str(ROOT / "assets" / "images")],
+        ["bench", "bundled", "--batch", "1", "--seconds", "0.1"],
+        ["doctor"],
+    ],
+    ids=lambda arguments: arguments[0],
 )
 def test_commands_for_exported_files_never_import_torch(arguments):
     result = _python(
