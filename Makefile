@@ -55,5 +55,5 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[cpu,train,dev]'
+	$(PIP) --editable '.[cpu,openvino,train,dev]'
 	@touch $@

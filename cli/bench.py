@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
     from rnnspn.inference.session import Engine
@@ -19,7 +20,7 @@ def bench(
         str | None,
         typer.Argument(help="An .onnx file, or 'bundled'.", show_default="./model.onnx if there is one, else bundled"),
     ] = None,
-    provider: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What runs the model.")] = "auto",
+    provider: Annotated[Provider, typer.Option(help="What runs the model.")] = "auto",
     batch: Annotated[
         list[int] | None,
         typer.Option(min=1, max=4096, help="Pictures a call; give it several times.", show_default="1 and the best"),

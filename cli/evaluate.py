@@ -8,6 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
     from rnnspn.scores import Score
@@ -30,7 +31,7 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix and the worst mistakes, into this folder.")
     ] = None,
-    provider: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What runs an .onnx file.")] = "auto",
+    provider: Annotated[Provider, typer.Option(help="What runs an .onnx file.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -20,8 +20,11 @@ def export(
         typer.Option(help="How weights are stored; all is computed in float32."),
     ] = "float32",
     max_accuracy_drop: Annotated[
-        float, typer.Option(min=0, help="Points of whole-sequence accuracy that float16 or int8 may cost.")
+        float, typer.Option(min=0, help="Points of whole-sequence accuracy that fewer bits may cost.")
     ] = 0.1,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Allow --provider openvino-bfloat16, if that costs no more.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Export a model; the file is written only if it agrees with PyTorch."""
@@ -32,7 +35,7 @@ def export(
     source = checkpoint or find_model()
     if checkpoint is None:
         say(f"checkpoint: {source}", quiet=quiet)
-    written = to_onnx.export(source, file, opset, precision, max_accuracy_drop)
+    written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
     parity = written.parity
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
     say(
@@ -40,9 +43,9 @@ def export(
         f"largest difference {differences} (allowed {parity.tolerance:g})",
         quiet=quiet,
     )
-    if accuracy := written.accuracy:
+    for accuracy in written.costs.values():
         say(
-            f"weights in {precision}: {accuracy.stored:.2%} of {accuracy.sequences} sequences right, "
+            f"{accuracy.precision}: {accuracy.reduced:.2%} of {accuracy.sequences} sequences right, "
             f"float32 {accuracy.full:.2%}",
             quiet=quiet,
         )

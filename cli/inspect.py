@@ -39,7 +39,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("validation", _error(validation)),
         ("test", _error(tested)),
         ("parity", _parity(about["parity"])),
-        ("stored weights", _stored(about["parity"])),
+        ("stored weights", _cost(about["parity"].get("stored_weights"), "float32")),
+        ("bfloat16", _cost(about["parity"].get("bfloat16"), "not allowed")),
         ("made with", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
     ]
 
@@ -62,11 +63,10 @@ def _parity(record: dict[str, Any]) -> str:
     return f"largest differences from PyTorch: {differences} ({record['pictures']} pictures, {record['runtime']})"
 
 
-def _stored(record: dict[str, Any]) -> str:
-    if "stored_weights" not in record:
-        return "float32"
-    found = record["stored_weights"]
+def _cost(found: dict[str, Any] | None, otherwise: str) -> str:
+    if found is None:
+        return otherwise
     return (
-        f"{found['precision']}: {found['stored']:.2%} of {found['sequences']} sequences right, float32 "
+        f"{found['precision']}: {found['reduced']:.2%} of {found['sequences']} sequences right, float32 "
         f"{found['full']:.2%}"
     )

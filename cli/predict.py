@@ -8,6 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.inference.providers import Provider
 
 
 def predict(
@@ -16,7 +17,7 @@ def predict(
         str | None,
         typer.Option(help="An .onnx file, or 'bundled'.", show_default="./model.onnx if there is one, else bundled"),
     ] = None,
-    provider: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What runs the model.")] = "auto",
+    provider: Annotated[Provider, typer.Option(help="What runs the model.")] = "auto",
     format_: Annotated[
         Literal["table", "text", "jsonl", "csv"] | None,
         typer.Option("--format", help="Form of the results.", show_default="table on a terminal, else text"),

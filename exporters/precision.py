@@ -6,7 +6,9 @@ small file runs as fast as the large one on every provider. The matrices theta, 
 Shapes: n pictures, T steps, H x W pixels.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,14 +16,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.parity import open_session, read_with_onnxruntime
+from exporters.parity import read_with_onnxruntime
 from rnnspn import contract
 from rnnspn.config import DataConfig, ModelConfig
 from rnnspn.data.examples import sequences
 from rnnspn.data.mnist import load_mnist
 from rnnspn.errors import ParityError
+from rnnspn.inference.providers import open_session
 
 Precision = Literal["float32", "float16", "int8"]
+Reader = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 SEQUENCES = 10_000
 _BATCH = 64
@@ -32,20 +36,20 @@ _LARGEST = 127
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What storing the weights in fewer bits cost.
+    """What fewer bits cost.
 
     Attributes:
-        precision: How weights are stored.
+        precision: `float16` or `int8` for stored weights, `bfloat16` for computing on OpenVINO.
         sequences: Sequences read, of the test digits.
-        full: Share of them that the float32 file reads right.
-        stored: Share of them that this file reads right.
-        changed_digits: Digits that it reads otherwise.
+        full: Share of them that float32 reads right.
+        reduced: Share of them that fewer bits read right.
+        changed_digits: Digits that are read otherwise.
     """
 
-    precision: Precision
+    precision: str
     sequences: int
     full: float
-    stored: float
+    reduced: float
     changed_digits: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,28 +116,38 @@ def _scale(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return np.where(largest > 0, largest / _LARGEST, 1).astype(np.float32)
 
 
-def check_accuracy(full: bytes, stored: bytes, config: ModelConfig, precision: Precision, max_drop: float) -> Accuracy:
-    """Compare what the two files read in synthesised pictures of the test digits.
+def check_accuracy(full: Reader, other: Reader, config: ModelConfig, precision: str, max_drop: float) -> Accuracy:
+    """Compare what two ways of running a model read in synthesised pictures of the test digits.
 
     Args:
-        full: The float32 file.
-        stored: The file with its weights in fewer bits.
+        full: Reads in float32.
+        other: Reads with weights stored, or values computed, in fewer bits.
         config: The network's shape.
-        precision: How weights are stored.
+        precision: What `other` does.
         max_drop: How many points of whole-sequence accuracy may be lost.
 
     Raises:
         ParityError: More are lost.
         DataError: MNIST is missing.
-        MissingPackageError: ONNX Runtime is not installed.
     """
     pictures, labels = sequences(load_mnist(), "test", DataConfig(), config).pictures(np.arange(SEQUENCES))
-    digits = [read_with_onnxruntime(open_session(model), pictures, _BATCH)[contract.DIGITS] for model in (full, stored)]
+    digits = [read(pictures) for read in (full, other)]
     right = [float((read == labels).all(axis=1).mean()) for read in digits]
     accuracy = Accuracy(precision, len(labels), right[0], right[1], int((digits[0] != digits[1]).sum()))
     if not (drop := 100 * (right[0] - right[1])) <= max_drop:
         raise ParityError(
-            f"weights in {precision} read {right[1]:.2%} of {len(labels)} sequences right, float32 {right[0]:.2%}: "
+            f"{precision} reads {right[1]:.2%} of {len(labels)} sequences right, float32 {right[0]:.2%}: "
             f"{drop:.2f} points less, allowed {max_drop:g}; no file was written"
         )
     return accuracy
+
+
+def reader(model: bytes, path: Path, provider: str = "cpu") -> Reader:
+    """Return a function from pictures, uint8 (n, H, W), to digits, int64 (n, T), that runs a model on a provider.
+
+    Raises:
+        MissingPackageError: ONNX Runtime is not installed.
+        ProviderError: The provider cannot run here.
+    """
+    session = open_session(model, provider, path)
+    return lambda pictures: read_with_onnxruntime(session, pictures, _BATCH)[contract.DIGITS]

@@ -10,11 +10,12 @@ import torch
 import rnnspn
 from exporters.onnx_graph import build_graph
 from exporters.parity import Parity, check_parity, parity_pictures
-from exporters.precision import Accuracy, Precision, check_accuracy, store_weights
-from rnnspn.contract import METADATA_KEY, OPSET, ModelMetadata
+from exporters.precision import Accuracy, Precision, check_accuracy, reader, store_weights
+from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
 
+STORED_WEIGHTS = "stored_weights"
 MAX_ACCURACY_DROP = 0.1
 """Points of whole-sequence accuracy."""
 
@@ -28,14 +29,14 @@ class Export:
         size_bytes: Its size.
         nodes: Nodes in its graph.
         parity: Its agreement with PyTorch, float32 compared with float32.
-        accuracy: What storing the weights in fewer bits cost, or None for float32.
+        costs: What fewer bits cost, under the keys of the metadata's parity record.
     """
 
     path: Path
     size_bytes: int
     nodes: int
     parity: Parity
-    accuracy: Accuracy | None
+    costs: dict[str, Accuracy]
 
 
 def export(
@@ -44,6 +45,7 @@ def export(
     opset: int = OPSET,
     precision: Precision = "float32",
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    bfloat16: bool = False,
 ) -> Export:
     """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
 
@@ -52,7 +54,8 @@ def export(
         target: The `.onnx` file to make or replace.
         opset: Version of the standard operators.
         precision: How weights are stored.
-        max_accuracy_drop: Points of whole-sequence accuracy that storing them in fewer bits may cost.
+        max_accuracy_drop: Points of whole-sequence accuracy that fewer bits may cost.
+        bfloat16: Allow computing in bfloat16 on OpenVINO, if that costs no more.
 
     Returns:
         What was written.
@@ -61,26 +64,34 @@ def export(
         CheckpointError: The checkpoint cannot be read.
         DataError: MNIST, which the parity pictures are made of, is missing.
         MissingPackageError: ONNX Runtime is not installed.
-        ParityError: The graph disagrees with PyTorch, or stored weights cost too much; no file was written.
+        ParityError: The graph disagrees with PyTorch, or fewer bits cost too much; no file was written.
+        ProviderError: `bfloat16` without OpenVINO's provider.
         OutputError: The file cannot be written.
     """
     checkpoint = Checkpoint.load(checkpoint_path)
     network = checkpoint.network()
     model = build_graph(network, opset)
-    parity = check_parity(model.SerializeToString(), network, parity_pictures(network.config))
-    accuracy = None
+    full = model.SerializeToString()
+    parity = check_parity(full, network, parity_pictures(network.config))
+    costs: dict[str, Accuracy] = {}
+
+    def check(what: str, name: str, provider: str) -> None:
+        other = reader(model.SerializeToString(), target, provider)
+        costs[what] = check_accuracy(reader(full, target), other, network.config, name, max_accuracy_drop)
+
     if precision != "float32":
-        full = model.SerializeToString()
         model = store_weights(model, precision)
-        accuracy = check_accuracy(full, model.SerializeToString(), network.config, precision, max_accuracy_drop)
+        check(STORED_WEIGHTS, precision, "cpu")
+    if bfloat16:
+        check(BFLOAT16, "bfloat16", "openvino-bfloat16")
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity, accuracy).to_json()
+    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity, costs).to_json()
     data = model.SerializeToString()
     write_bytes(target, data)
-    return Export(target, len(data), len(model.graph.node), parity, accuracy)
+    return Export(target, len(data), len(model.graph.node), parity, costs)
 
 
-def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, accuracy: Accuracy | None) -> ModelMetadata:
+def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, costs: dict[str, Accuracy]) -> ModelMetadata:
     config = checkpoint.config
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return ModelMetadata(
@@ -100,5 +111,5 @@ def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, accuracy: Accu
         test_error=logged_test_score(path.parent, sha256),
         checkpoint_sha256=sha256,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "rnnspn": rnnspn.__version__},
-        parity=parity.to_dict() | ({"stored_weights": accuracy.to_dict()} if accuracy else {}),
+        parity=parity.to_dict() | {what: accuracy.to_dict() for what, accuracy in costs.items()},
     )

@@ -17,7 +17,7 @@ def load(path: "str | PathLike[str]" = "bundled", *, provider: str = "auto") -> 
 
     Args:
         path: An `.onnx` file made by `rnnspn export`, or `"bundled"` for the model that ships with the package.
-        provider: `"auto"`, `"cpu"` or `"cuda"`.
+        provider: `"auto"`, `"cpu"`, `"cuda"`, `"openvino"` or `"openvino-bfloat16"`.
 
     Returns:
         A predictor whose `predict(images)` returns one reading per picture.

@@ -27,6 +27,8 @@ THETA = "theta"
 OPSET = 18
 METADATA_KEY = "rnnspn"
 SCHEMA_VERSION = 1
+BFLOAT16 = "bfloat16"
+"""Key of the parity record that holds what computing in bfloat16 costs, where that was measured and is allowed."""
 
 RESIZE_POLICY = "fit"
 """The picture is scaled to fit H x W with its aspect kept, centred, the rest filled with background."""

@@ -70,7 +70,7 @@ def diagnose() -> list[Finding]:
     ]
     if runtimes.state == "works":
         model = tiny_model()
-        findings += [_try(model, provider) for provider in ("cpu", "cuda")]
+        findings += [_try(model, provider) for provider in ("cpu", "cuda", "openvino")]
         findings.append(_chosen(model))
     return findings
 

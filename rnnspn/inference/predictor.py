@@ -61,7 +61,7 @@ class Reading:
         digits: The sequence of characters.
         confidence: Product of the steps' probabilities, from 0 to 1.
         steps: One entry for each digit.
-        provider: What ran the model: `cpu` or `cuda`.
+        provider: What ran the model: `cpu`, `cuda`, `openvino` or `openvino-bfloat16`.
         model_sha256: SHA-256 of the model file, in hexadecimal.
     """
 
@@ -116,7 +116,7 @@ class Predictor:
 
         Args:
             path: An `.onnx` file made by `rnnspn export`, or `"bundled"`.
-            provider: `auto`, `cpu` or `cuda`.
+            provider: One of `providers.Provider`.
 
         Raises:
             MissingPackageError: ONNX Runtime is not installed.

@@ -1,34 +1,23 @@
-"""Run a model with ONNX Runtime on the provider that was asked for, and say which one that is.
+"""Run a model in batches on one provider, from any number of threads, and check what comes out.
 
 Shapes: N pictures, T steps, K classes, H x W pixels.
 """
 
-import contextlib
-import io
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn import contract
-from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
+from rnnspn.errors import ModelFileError, ProviderError
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-Provider = Literal["auto", "cpu", "cuda"]
-
-CPU_BATCH = 16
-"""Pictures a call: more leave the cache of a core."""
-CUDA_BATCH = 256
-
-_FULL_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_FATAL = 4
-"""ONNX Runtime's log level that leaves stderr to us; its exceptions carry what matters."""
 
 
 class Outputs(NamedTuple):
@@ -50,11 +39,11 @@ class Engine:
     """A model ready to run, from any number of threads at a time.
 
     On the CPU every thread that calls gets a session of one thread for itself, made when it is first needed: on small
-    batches that beats one session of many threads. On CUDA all share one.
+    batches that beats one session of many threads. On every other provider all share one.
 
     Attributes:
         model: The model.
-        provider: What really runs it: `cpu` or `cuda`.
+        provider: What really runs it: `cpu`, `cuda`, `openvino` or `openvino-bfloat16`.
         reason: Why it is that one, in a few words.
         workers: Threads that should call `run` at a time.
         batch: Pictures a call for the best throughput.
@@ -80,7 +69,7 @@ class Engine:
 
         Raises:
             ModelFileError: The model fails while it runs, or its outputs break the contract.
-            ProviderError: The same on CUDA.
+            ProviderError: The same on another provider than the CPU.
         """
         session = self._take()
         names = [output.name for output in session.get_outputs()]
@@ -88,7 +77,7 @@ class Engine:
             outputs = dict(zip(names, session.run(names, {contract.IMAGES: images}), strict=True))
         except Exception as error:
             failure = ModelFileError if self.provider == "cpu" else ProviderError
-            raise failure(f"{self.model.path} failed while running on {self.provider}: {_one_line(error)}") from error
+            raise failure(f"{self.model.path} failed while running on {self.provider}: {one_line(error)}") from error
         finally:
             self._give_back(session)
         return self._checked(outputs, len(images))
@@ -99,7 +88,7 @@ class Engine:
         try:
             return self._idle.pop()
         except IndexError:
-            return _session(self.model, self.provider)
+            return _open(self.model, self.provider)
 
     def _give_back(self, session: "InferenceSession") -> None:
         if self.provider == "cpu":
@@ -128,79 +117,32 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
 
     Args:
         model: A checked model.
-        provider: `cpu`, `cuda`, or `auto`: CUDA where it really works, else the CPU.
+        provider: One of `Provider`; `auto` is CUDA where it really works, else the CPU.
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
         ModelFileError: ONNX Runtime refuses the model.
-        ProviderError: The provider asked for cannot run here.
+        ProviderError: The provider asked for cannot run here, or may not run this model.
     """
-    if provider not in ("auto", *_FULL_NAMES):
-        raise ProviderError(f"expected the provider auto, {', '.join(_FULL_NAMES)}; got {provider!r}")
-    if provider == "cpu":
-        return _cpu_engine(model, "as asked")
-    try:
-        session = _cuda_session(model)
-    except ProviderError as error:
-        if provider == "cuda":
-            raise
-        # The mend is for those who asked for CUDA.
-        return _cpu_engine(model, f"auto: {str(error).partition(';')[0]}")
-    reason = "as asked" if provider == "cuda" else "auto: a CUDA device works"
-    return Engine(model, "cuda", reason, available_cores(), CUDA_BATCH, deque([session]))
-
-
-def _cpu_engine(model: ModelFile, reason: str) -> Engine:
-    # The first session is made here, so that a model that cannot run fails at once.
-    return Engine(model, "cpu", reason, available_cores(), CPU_BATCH, deque([_session(model, "cpu")]))
-
-
-def _cuda_session(model: ModelFile) -> "InferenceSession":
-    runtime = _runtime()
-    if _FULL_NAMES["cuda"] not in runtime.get_available_providers():
+    if provider not in get_args(Provider):
+        raise ProviderError(f"expected the provider {', '.join(get_args(Provider))}; got {provider!r}")
+    if provider == "openvino-bfloat16" and not model.metadata.parity.get(contract.BFLOAT16):
         raise ProviderError(
-            "this onnxruntime has no CUDA provider; for an NVIDIA GPU: "
-            "pip uninstall onnxruntime && pip install 'rnnspn[gpu]'"
+            f"{model.path} has not passed the accuracy gate for bfloat16; export it with --bfloat16, "
+            "or use --provider openvino"
         )
-    session = _session(model, "cuda")
-    # With no usable GPU the runtime only falls back in silence: what the session itself says is what counts.
-    if session.get_providers()[0] != _FULL_NAMES["cuda"]:
-        raise ProviderError("CUDA does not start here; check that nvidia-smi works, and pip install 'rnnspn[gpu]'")
-    return session
-
-
-def _session(model: ModelFile, provider: str) -> "InferenceSession":
-    runtime = _runtime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = _FATAL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider != "auto":
+        return _engine(model, provider, "as asked")
     try:
-        if provider == "cuda":
-            # Libraries from the pip packages are only found when they are loaded beforehand; it prints what it misses.
-            with contextlib.redirect_stdout(io.StringIO()):
-                runtime.preload_dlls()
-        # Its fallback would print on stdout, among the results, and run on another provider than we say.
-        return runtime.InferenceSession(
-            model.content, options, providers=[_FULL_NAMES[provider]], enable_fallback=False
-        )
-    except Exception as error:
-        if provider == "cuda":
-            raise ProviderError(f"CUDA does not start here: {_one_line(error)}") from error
-        raise ModelFileError(f"{model.path}: ONNX Runtime refuses it: {_one_line(error)}; export it again") from error
+        return _engine(model, "cuda", "auto: a CUDA device works")
+    except ProviderError as error:  # its mend is for those who asked for CUDA
+        return _engine(model, "cpu", f"auto: {str(error).partition(';')[0]}")
 
 
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackageError(
-            "reading pictures needs ONNX Runtime; install it with pip install 'rnnspn[cpu]', "
-            "or pip install 'rnnspn[gpu]' for an NVIDIA GPU"
-        ) from None
-    onnxruntime.set_default_logger_severity(_FATAL)
-    return onnxruntime
+def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
+    # The first session is made here, so that a model that cannot run fails at once.
+    return Engine(model, provider, reason, available_cores(), BATCHES[provider], deque([_open(model, provider)]))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _open(model: ModelFile, provider: str) -> "InferenceSession":
+    return open_session(model.content, provider, model.path)

@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ from onnx import numpy_helper
 
 from exporters import precision, to_onnx
 from exporters.parity import open_session
-from exporters.precision import check_accuracy, store_weights
+from exporters.precision import Reader, check_accuracy, reader, store_weights
 from rnnspn.config import family_config
 from rnnspn.errors import ParityError
 from rnnspn.inference import model_file
+from rnnspn.inference.session import open_engine
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +25,15 @@ def _few_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "SEQUENCES", 400)
 
 
+def _reader(model: onnx.ModelProto) -> Reader:
+    return reader(model.SerializeToString(), Path("model.onnx"))
+
+
 @pytest.mark.parametrize(("stored", "share"), [("float16", 0.52), ("int8", 0.27)])
 def test_the_file_is_smaller_and_reads_as_well(full: onnx.ModelProto, stored: str, share: float) -> None:
     small = store_weights(full, stored)
     assert small.ByteSize() < share * full.ByteSize()
-    accuracy = check_accuracy(
-        full.SerializeToString(), small.SerializeToString(), family_config("rnn-spn"), stored, max_drop=0.3
-    )
+    accuracy = check_accuracy(_reader(full), _reader(small), family_config("rnn-spn"), stored, max_drop=0.3)
     assert accuracy.full > 0.9
     assert accuracy.changed_digits <= 0.005 * 3 * accuracy.sequences
 
@@ -67,7 +71,7 @@ def test_the_gate_closes_when_reading_gets_worse(full: onnx.ModelProto, monkeypa
     worse = store_weights(full, "int8")
     config = family_config("rnn-spn")
     with pytest.raises(ParityError, match=r"points less, allowed 0\.1; no file was written"):
-        check_accuracy(full.SerializeToString(), worse.SerializeToString(), config, "int8", max_drop=0.1)
+        check_accuracy(_reader(full), _reader(worse), config, "int8", max_drop=0.1)
 
 
 def test_the_file_says_what_was_stored_and_what_it_cost(checkpoint: Path, tmp_path: Path) -> None:
@@ -75,8 +79,7 @@ def test_the_file_says_what_was_stored_and_what_it_cost(checkpoint: Path, tmp_pa
     written = to_onnx.export(checkpoint, target, precision="int8", max_accuracy_drop=100)
     record = model_file.load(target).metadata.parity["stored_weights"]
     assert record["precision"] == "int8"
-    assert written.accuracy is not None
-    assert record["stored"] == written.accuracy.stored
+    assert record["reduced"] == written.costs["stored_weights"].reduced
     outputs = open_session(target.read_bytes()).run(None, {"images": np.zeros((1, 100, 100), np.uint8)})
     assert np.isfinite(outputs[1]).all()
 
@@ -91,3 +94,12 @@ def test_no_file_is_written_when_the_gate_is_closed(
     with pytest.raises(ParityError):
         to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="float16")
     assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.skipif(find_spec("onnxruntime_ep_openvino") is None, reason="onnxruntime-ep-openvino is not installed")
+def test_a_file_that_passes_the_gate_may_be_computed_in_bfloat16(checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    to_onnx.export(checkpoint, target, max_accuracy_drop=100, bfloat16=True)
+    model = model_file.load(target)
+    assert model.metadata.parity["bfloat16"]["sequences"] == 400
+    assert open_engine(model, "openvino-bfloat16").run(np.zeros((2, 100, 100), np.uint8)).digits.shape == (2, 3)

@@ -57,8 +57,8 @@ def test_the_cpu_runs_as_asked_and_says_so(model):
 
 def test_sessions_are_made_only_when_they_are_needed(model, monkeypatch):
     made = []
-    original = session._session
-    monkeypatch.setattr(session, "_session", lambda *arguments: made.append(1) or original(*arguments))
+    original = session.open_session
+    monkeypatch.setattr(session, "open_session", lambda *arguments: made.append(1) or original(*arguments))
     engine = open_engine(model, "cpu")
     picture = handmade.picture_of("120")[None]
     for _ in range(5):

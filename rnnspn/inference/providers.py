@@ -1,0 +1,140 @@
+"""Sessions of ONNX Runtime on the provider that was asked for, or the reason why there can be none.
+
+The runtime falls back to the CPU in silence; a provider counts here only when the session itself says that it runs.
+"""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
+from rnnspn.inference.cores import available_cores
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+Provider = Literal["auto", "cpu", "cuda", "openvino", "openvino-bfloat16"]
+"""What runs a model. `auto` takes CUDA where it works, else the CPU; `openvino` computes in float32 as those do."""
+
+BATCHES = {"cpu": 16, "cuda": 256, "openvino": 32, "openvino-bfloat16": 32}
+"""Pictures a call for the best throughput: on a CPU, more leave the cache of a core."""
+
+_FULL_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "openvino-bfloat16": "OpenVINOExecutionProvider",
+}
+_OPENVINO_LIBRARY = "rnnspn-openvino"
+_FATAL = 4
+"""ONNX Runtime's log level that leaves stderr to us; its exceptions carry what matters."""
+
+
+def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
+    """Open a session that runs on exactly one provider.
+
+    On the CPU it has one thread: one session for each thread that calls beats one session of many threads.
+
+    Args:
+        model: The serialised model.
+        provider: `cpu`, `cuda`, `openvino` or `openvino-bfloat16`.
+        path: Where the model came from, for messages.
+
+    Raises:
+        MissingPackageError: ONNX Runtime is not installed.
+        ModelFileError: ONNX Runtime refuses the model.
+        ProviderError: The provider cannot run here; the message says what to do.
+    """
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider == "cuda":
+        return _on_cuda(runtime, model, options)
+    if provider.startswith("openvino"):
+        return _on_openvino(runtime, model, options, "bf16" if provider.endswith("bfloat16") else "f32")
+    try:
+        return runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cpu"]], enable_fallback=False)
+    except Exception as error:
+        raise ModelFileError(f"{path}: ONNX Runtime refuses it: {one_line(error)}; export it again") from error
+
+
+def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions") -> "InferenceSession":
+    if _FULL_NAMES["cuda"] not in runtime.get_available_providers():
+        raise ProviderError(
+            "this onnxruntime has no CUDA provider; for an NVIDIA GPU: "
+            "pip uninstall onnxruntime && pip install 'rnnspn[gpu]'"
+        )
+    try:
+        # Libraries from the pip packages are only found when they are loaded beforehand; it prints what it misses.
+        with contextlib.redirect_stdout(io.StringIO()):
+            runtime.preload_dlls()
+        # Its fallback would print on stdout, among the results, and run on another provider than we say.
+        session = runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cuda"]], enable_fallback=False)
+    except Exception as error:
+        raise ProviderError(f"CUDA does not start here: {one_line(error)}") from error
+    return _active(
+        session, "cuda", "CUDA does not start here; check that nvidia-smi works, and pip install 'rnnspn[gpu]'"
+    )
+
+
+def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precision: str) -> "InferenceSession":
+    """Open a session on OpenVINO's plug-in, which stands beside the plain runtime."""
+    try:
+        import onnxruntime_ep_openvino
+    except ImportError:
+        raise ProviderError("OpenVINO's provider is not installed; pip install 'rnnspn[openvino]'") from None
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,  # without it, bfloat16 wherever the processor has it
+        "NUM_STREAMS": str(available_cores()),
+        "INFERENCE_NUM_THREADS": str(available_cores()),
+    }
+    try:
+        # Told a second time, the runtime refuses the library.
+        if not (devices := _openvino_devices(runtime)):
+            library = onnxruntime_ep_openvino.get_library_path()
+            runtime.register_execution_provider_library(_OPENVINO_LIBRARY, library)
+            devices = _openvino_devices(runtime)
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        options.add_provider_for_devices(devices[:1], {"load_config": json.dumps({"CPU": settings})})
+        session = runtime.InferenceSession(model, options)
+    except Exception as error:
+        raise ProviderError(
+            f"OpenVINO does not start here: {one_line(error)}; pip install --upgrade 'rnnspn[openvino]'"
+        ) from error
+    return _active(session, "openvino", "pip install --upgrade 'rnnspn[openvino]'")
+
+
+def _openvino_devices(runtime: Any) -> list[Any]:
+    cpu = runtime.OrtHardwareDeviceType.CPU
+    return [
+        device
+        for device in runtime.get_ep_devices()
+        if device.ep_name == _FULL_NAMES["openvino"] and device.device.type == cpu
+    ]
+
+
+def _active(session: "InferenceSession", provider: str, mend: str) -> "InferenceSession":
+    if session.get_providers()[0] != _FULL_NAMES[provider]:
+        raise ProviderError(f"{_FULL_NAMES[provider]} does not start here; {mend}")
+    return session
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPackageError(
+            "reading pictures needs ONNX Runtime; install it with pip install 'rnnspn[cpu]', "
+            "or pip install 'rnnspn[gpu]' for an NVIDIA GPU"
+        ) from None
+    onnxruntime.set_default_logger_severity(_FATAL)
+    return onnxruntime
+
+
+def one_line(error: Exception) -> str:
+    """Return what an exception says in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,99 @@
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.errors import ProviderError
+from rnnspn.inference import model_file
+from rnnspn.inference.providers import open_session
+from rnnspn.inference.session import open_engine
+from tests import handmade
+
+needs_openvino = pytest.mark.skipif(
+    find_spec("onnxruntime_ep_openvino") is None, reason="onnxruntime-ep-openvino is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return Sequences(load_mnist(), "test", seed=3).pictures(np.arange(130))[0]
+
+
+@needs_openvino
+def test_openvino_in_float32_agrees_with_the_cpu_at_every_batch_size(pictures):
+    bundled = model_file.load(model_file.BUNDLED)
+    on_cpu, on_openvino = open_engine(bundled, "cpu"), open_engine(bundled, "openvino")
+    assert on_openvino.summary == "openvino (as asked)"
+    expected = on_cpu.run(pictures)
+    for batch in (1, 7, 64):
+        starts = range(0, len(pictures), batch)
+        got = [on_openvino.run(pictures[start : start + batch]) for start in starts]
+        assert (np.concatenate([part.digits for part in got]) == expected.digits).all()
+        for name in ("probabilities", "theta"):
+            values = np.concatenate([getattr(part, name) for part in got])
+            np.testing.assert_allclose(values, getattr(expected, name), atol=1e-4, rtol=0)
+
+
+@needs_openvino
+def test_threads_that_share_a_session_on_openvino_get_their_own_answers(model_path):
+    engine = open_engine(model_file.load(model_path), "openvino")
+    texts = [f"{number:03}" for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(engine.run, [handmade.picture_of(text)[None] for text in texts]))
+    assert ["".join(map(str, output.digits[0])) for output in outputs] == texts
+
+
+@needs_openvino
+def test_bfloat16_moves_probabilities_but_few_digits(pictures):
+    bundled = model_file.bundled()
+    sessions = [open_session(bundled.read_bytes(), provider, bundled) for provider in ("cpu", "openvino-bfloat16")]
+    full, reduced = (session.run(["digits", "probabilities"], {"images": pictures}) for session in sessions)
+    assert np.abs(full[1] - reduced[1]).max() > 1e-3  # else it is float32 that runs
+    assert (full[0] != reduced[0]).mean() < 0.02
+
+
+def test_bfloat16_needs_a_file_that_has_passed_its_gate(model_path):
+    with pytest.raises(ProviderError, match="export it with --bfloat16") as refused:
+        open_engine(model_file.load(model_path), "openvino-bfloat16")
+    assert refused.value.exit_code == 4
+
+
+def test_without_the_plug_in_the_mend_is_one_line(model_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
+    with pytest.raises(ProviderError, match=r"pip install 'rnnspn\[openvino\]'$"):
+        open_engine(model_file.load(model_path), "openvino")
+
+
+@pytest.mark.parametrize("fault", ["no devices", "not active", "does not load"])
+def test_openvino_that_does_not_run_the_model_is_refused(monkeypatch, fault):
+    def register(name, path):
+        if fault == "does not load":
+            raise RuntimeError("libhwloc.so.15: cannot open\nshared object file")
+
+    def add_provider_for_devices(devices, options):
+        if not devices:
+            raise ValueError("no devices")
+
+    options = SimpleNamespace(
+        add_session_config_entry=lambda key, value: None, add_provider_for_devices=add_provider_for_devices
+    )
+    device = SimpleNamespace(ep_name="OpenVINOExecutionProvider", device=SimpleNamespace(type="cpu"))
+    stand_in = SimpleNamespace(
+        SessionOptions=lambda: options,
+        InferenceSession=lambda *_: SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"]),
+        OrtHardwareDeviceType=SimpleNamespace(CPU="cpu"),
+        get_ep_devices=lambda: [device] if fault == "not active" else [],
+        register_execution_provider_library=register,
+        set_default_logger_severity=lambda level: None,
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", SimpleNamespace(get_library_path=lambda: "library"))
+    with pytest.raises(ProviderError, match=r"does not start here.*pip install --upgrade") as refused:
+        open_session(b"", "openvino", Path("model.onnx"))
+    assert "\n" not in str(refused.value)
