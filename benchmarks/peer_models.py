@@ -70,7 +70,7 @@ def write_models(folder: Path, checkpoint: Path | None) -> None:
         source.write_bytes(checkpoint.read_bytes())
     network = Checkpoint.load(source).network().eval()
     export(source, folder / "rnnspn.onnx")
-    plain = build_graph(network, fold=False, trim=False, rescale=False, fill=False)
+    plain = build_graph(network, fold=False, trim=False, rescale=False, fill=False, activate=False)
     (folder / "plain.onnx").write_bytes(plain.SerializeToString())
     naive = Naive(network).eval()
     images = torch.from_numpy(pictures[:32])

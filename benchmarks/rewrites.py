@@ -28,6 +28,7 @@ REWRITES = {
     "trim": "only what pooling keeps of a glimpse",
     "rescale": "zeros outside, scaled coordinates",
     "fill": "localisation channels in blocks of 16",
+    "activate": "ReLU before pooling, inside the convolution",
 }
 RUNS = 40
 

@@ -125,12 +125,15 @@ def _enlarged(convolution: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
     return larger
 
 
-def build_graph(network: Network, opset: int = contract.OPSET, **rewrites: bool) -> onnx.ModelProto:
+def build_graph(
+    network: Network, opset: int = contract.OPSET, *, activate: bool = True, **rewrites: bool
+) -> onnx.ModelProto:
     """Export a network's graph, free of anything that names the machine it was made on.
 
     Args:
         network: In evaluation mode, on the CPU, float32.
         opset: Version of the standard operators.
+        activate: Put each ReLU before its pooling: the same numbers, and runtimes do it inside the convolution.
         **rewrites: Rewrites of `Reader` to leave out, for measuring them.
 
     Returns:
@@ -159,6 +162,8 @@ def build_graph(network: Network, opset: int = contract.OPSET, **rewrites: bool)
     assert program is not None
     optimizer.optimize(program.model, input_size_limit=2**20)
     model = program.model_proto
+    if activate:
+        _activate_before_pooling(model.graph)
     _strip(model)
     _check_shape(model, config.glimpses > 0)
     return model
@@ -171,6 +176,19 @@ def _strip(model: onnx.ModelProto) -> None:
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
     model.producer_name, model.producer_version = "rnnspn", ""
+
+
+def _activate_before_pooling(graph: onnx.GraphProto) -> None:
+    """Turn Conv, MaxPool, Relu into Conv, Relu, MaxPool."""
+    makers = {output: node for node in graph.node for output in node.output}
+    for relu in graph.node:
+        pool = makers.get(relu.input[0]) if relu.op_type == "Relu" else None
+        if pool is None or pool.op_type != "MaxPool" or makers[pool.input[0]].op_type != "Conv":
+            continue
+        pool.op_type, relu.op_type = "Relu", "MaxPool"
+        relu.attribute.extend(pool.attribute)
+        pool.ClearField("attribute")
+    graph.ClearField("value_info")  # the sizes between the two have changed places
 
 
 def _check_shape(model: onnx.ModelProto, samples: bool) -> None:

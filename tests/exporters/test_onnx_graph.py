@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from exporters.onnx_graph import Reader, build_graph, seen_size
-from exporters.parity import check_parity, parity_pictures
+from exporters.parity import check_parity, open_session, parity_pictures
 from rnnspn.config import family_config
 from rnnspn.models.networks import Network
 from tests.exporters.conftest import lively_network
@@ -51,3 +51,17 @@ def test_the_network_itself_is_left_as_it_is() -> None:
     Reader(network)
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, before[name]), name
+
+
+@pytest.mark.parametrize("family", ["rnn-spn", "ffn-spn", "conv"])
+def test_every_relu_follows_its_convolution_and_the_numbers_stay_the_same(family: str) -> None:
+    network = lively_network(family_config(family))
+    as_it_is, rewritten = build_graph(network, activate=False), build_graph(network)
+    makers = {output: node.op_type for node in rewritten.graph.node for output in node.output}
+    before = [makers.get(node.input[0]) for node in rewritten.graph.node if node.op_type == "Relu"]
+    assert before.count("Conv") >= 3
+    assert "MaxPool" not in before
+    pictures = {"images": parity_pictures(network.config)[-9:]}
+    answers = [open_session(model.SerializeToString()).run(None, pictures) for model in (rewritten, as_it_is)]
+    for ours, theirs in zip(*answers, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0)
