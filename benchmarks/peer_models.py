@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def write_models(folder: Path, checkpoint: Path | None) -> None:
     else:
         source.write_bytes(checkpoint.read_bytes())
     network = Checkpoint.load(source).network().eval()
-    export(source, folder / "rnnspn.onnx")
+    export(source, folder / "rnnspn.onnx", bfloat16=find_spec("onnxruntime_ep_openvino") is not None)
     plain = build_graph(network, fold=False, trim=False, rescale=False, fill=False, activate=False)
     (folder / "plain.onnx").write_bytes(plain.SerializeToString())
     naive = Naive(network).eval()

@@ -24,21 +24,23 @@ from peer_models import write_models
 from rich.console import Console
 from rich.table import Table
 
-OURS = "rnnspn"
 PEERS = {
-    OURS: "rnnspn.inference, the exported file",
-    "onnxruntime": "ONNX Runtime's defaults, the exported file",
+    "rnnspn": "rnnspn on ONNX Runtime, float32",
+    "rnnspn-openvino": "rnnspn on OpenVINO's plug-in, float32",
+    "rnnspn-openvino-bfloat16": "rnnspn on OpenVINO's plug-in, bfloat16",
+    "onnxruntime": "ONNX Runtime's defaults, the same file",
     "onnxruntime-naive": "ONNX Runtime's defaults, a naive export (nn.GRU, three GridSamples)",
     "torch": "PyTorch eager, float32",
     "torch-bfloat16": "PyTorch eager, channels_last, bfloat16",
     "torch-compile": "torch.compile, float32",
-    "openvino": "OpenVINO throughput mode, float32, the exported file",
-    "openvino-plain": "OpenVINO throughput mode, float32, the file without our rewrites",
-    "openvino-bfloat16": "OpenVINO throughput mode, bfloat16, the exported file",
-    "openvino-plain-bfloat16": "OpenVINO throughput mode, bfloat16, the file without our rewrites",
+    "openvino": "OpenVINO in throughput mode, float32, the same file",
+    "openvino-plain": "OpenVINO in throughput mode, float32, the file without our rewrites",
+    "openvino-bfloat16": "OpenVINO in throughput mode, bfloat16, the same file",
+    "openvino-plain-bfloat16": "OpenVINO in throughput mode, bfloat16, the file without our rewrites",
 }
+OURS = {"float32": "rnnspn", "bfloat16": "rnnspn-openvino-bfloat16"}
 BATCHES = (1, 8, 16, 32, 64, 128)
-SWEEP_SECONDS, MEASURE_SECONDS = 0.3, 1.5
+SWEEP_SECONDS, MEASURE_SECONDS = 0.4, 2.0
 
 
 def main() -> None:
@@ -67,7 +69,8 @@ def main() -> None:
 
 def available(peer: str) -> bool:
     """Tell whether a peer's package is installed."""
-    return find_spec("rnnspn" if peer == OURS else peer.partition("-")[0]) is not None
+    needed = "onnxruntime_ep_openvino" if peer.startswith("rnnspn-openvino") else peer.partition("-")[0]
+    return find_spec(needed) is not None
 
 
 def take_turns(peers: list[str], folder: Path, rounds: int) -> dict[str, list[float]]:
@@ -100,21 +103,21 @@ Throughput = Callable[[int, float], float]
 
 def runner(peer: str, folder: Path, pictures: np.ndarray) -> Throughput:
     """Return a function of batch size and seconds that gives a peer's images/s."""
-    if peer == OURS:
-        return ours(folder, pictures)
+    if peer.startswith("rnnspn"):
+        return ours(folder, pictures, peer.partition("-")[2] or "cpu")
     if peer.startswith("onnxruntime"):
         return onnxruntime_defaults(folder / ("naive.onnx" if "naive" in peer else "rnnspn.onnx"), pictures)
     if peer.startswith("torch"):
         return pytorch(folder / "network.safetensors", pictures, peer.partition("-")[2])
-    precision = "bf16" if peer.endswith("bfloat16") else "f32"
-    return openvino(folder / ("plain.onnx" if "plain" in peer else "rnnspn.onnx"), pictures, precision)
+    model = folder / ("plain.onnx" if "plain" in peer else "rnnspn.onnx")
+    return openvino(model, pictures, {"float32": "f32", "bfloat16": "bf16"}[precision(peer)])
 
 
-def ours(folder: Path, pictures: np.ndarray) -> Throughput:
+def ours(folder: Path, pictures: np.ndarray, provider: str) -> Throughput:
     """Run as `rnnspn predict` does."""
     from rnnspn.inference import model_file, session, timing
 
-    engine = session.open_engine(model_file.load(folder / "rnnspn.onnx"), "cpu")
+    engine = session.open_engine(model_file.load(folder / "rnnspn.onnx"), provider)
     return lambda batch, seconds: (
         timing.measure_calls(engine.run, timing.batches_of(pictures, batch), engine.workers, seconds).images_per_second
     )
@@ -149,11 +152,11 @@ def pytorch(checkpoint: Path, pictures: np.ndarray, variant: str) -> Throughput:
     return looped(run, pictures)
 
 
-def openvino(model: Path, pictures: np.ndarray, precision: str) -> Throughput:
+def openvino(model: Path, pictures: np.ndarray, hint: str) -> Throughput:
     """Run OpenVINO's own runtime in its throughput mode."""
     import openvino
 
-    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
+    settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
     compiled = openvino.compile_model(str(model), "CPU", settings)
     queue = openvino.AsyncInferQueue(compiled)
 
@@ -193,13 +196,19 @@ def cut(pictures: np.ndarray, batch: int) -> list[np.ndarray]:
     return [pictures[start : start + batch] for start in range(0, len(pictures) - batch + 1, batch)]
 
 
+def precision(peer: str) -> str:
+    """Return what a peer computes in."""
+    return "bfloat16" if peer.endswith("bfloat16") else "float32"
+
+
 def report(results: dict[str, list[float]], rounds: int) -> None:
-    """Print the medians and ours over theirs."""
+    """Print the medians, and ours over theirs at the same precision."""
     medians = {peer: statistics.median(values) for peer, values in results.items()}
     table = Table("", "images/s", "least to most", "ours / theirs")
     for peer, value in sorted(medians.items(), key=lambda item: -item[1]):
         spread = f"{min(results[peer]):,.0f} to {max(results[peer]):,.0f}"
-        table.add_row(PEERS[peer], f"{value:,.0f}", spread, f"{medians[OURS] / value:.2f}")
+        ratio = medians.get(OURS[precision(peer)], float("nan")) / value
+        table.add_row(PEERS[peer], f"{value:,.0f}", spread, f"{ratio:.2f}")
     print(f"{describe()}; medians of {rounds} rounds, each at its best batch of {', '.join(map(str, BATCHES))}")
     Console(width=120).print(table)
 
@@ -212,7 +221,7 @@ def draw(results: dict[str, list[float]], path: Path) -> None:
     figure = Figure(figsize=(9, 0.45 * len(ordered) + 1), layout="constrained")
     axes = figure.subplots()
     values = [statistics.median(results[peer]) for peer in ordered]
-    colours = ["tab:orange" if peer == OURS else "tab:gray" for peer in ordered]
+    colours = ["tab:orange" if peer.startswith("rnnspn") else "tab:gray" for peer in ordered]
     bars = axes.barh([PEERS[peer] for peer in ordered], values, color=colours)
     axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=3)
     axes.set_xlabel("images/s")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Provider = Literal["auto", "cpu", "cuda", "openvino", "openvino-bfloat16"]
 """What runs a model. `auto` takes CUDA where it works, else the CPU; `openvino` computes in float32 as those do."""
 
-BATCHES = {"cpu": 16, "cuda": 256, "openvino": 32, "openvino-bfloat16": 32}
+BATCHES = {"cpu": 32, "cuda": 256, "openvino": 32, "openvino-bfloat16": 32}
 """Pictures a call for the best throughput: on a CPU, more leave the cache of a core."""
 
 _FULL_NAMES = {
