@@ -15,6 +15,9 @@ def train(
     downsample: Annotated[
         int | None, typer.Option("--downsample", "-d", help="Down-sampling factor d.", show_default="3; none for conv")
     ] = None,
+    size: Annotated[
+        Literal["full", "small", "nano"], typer.Option(help="Size of the rnn-spn; the smaller, the faster.")
+    ] = "full",
     recipe: Annotated[Literal["best", "paper"], typer.Option(help="How to train.")] = "best",
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
     limit: Annotated[int | None, typer.Option(help="Pictures per epoch.", show_default="60000")] = None,
@@ -28,7 +31,7 @@ def train(
     ] = None,
     layout: Annotated[Literal["authors", "paper"], typer.Option(help="Placement of synthesised digits.")] = "authors",
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder.", show_default="runs/FAMILY-RECIPE, numbered")
+        Path | None, typer.Option(help="The run's folder.", show_default="runs/MODEL-RECIPE, numbered")
     ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="A run's model.safetensors to start from.", show_default="random weights")
@@ -53,10 +56,10 @@ def train(
         folder, config = processes.agree(lambda: runs.existing(out))
     else:
         config = runs.new_config(
-            family, recipe, downsample=downsample, epochs=epochs, epoch_images=limit, dropout=dropout, seed=seed,
-            started_from=runs.digest(start_from), data=data, layout=layout, shape=(steps, height, width),
+            family, recipe, size=size, downsample=downsample, epochs=epochs, epoch_images=limit, dropout=dropout,
+            seed=seed, started_from=runs.digest(start_from), data=data, layout=layout, shape=(steps, height, width),
         )  # fmt: skip
-        folder = processes.agree(lambda: runs.new_folder(out, config))
+        folder = processes.agree(lambda: runs.new_folder(out, config, size))
     with Display(folder, quiet) as display:
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:

@@ -93,18 +93,35 @@ class ModelConfig:
         return int(self.height / factor), int(self.width / factor)
 
 
-def family_config(family: str, **overrides: Any) -> ModelConfig:
+_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "rnn-spn": {},
+    "ffn-spn": {"classifier_filters": 96, "classifier_units": 400},
+    "conv": {"classifier_filters": 96, "classifier_units": 400, "downsample": None},
+}
+
+SIZES: dict[str, dict[str, int]] = {
+    "full": {},
+    "small": {"localisation_filters": 16, "gru_units": 128, "classifier_units": 128},
+    "nano": {"localisation_filters": 16, "gru_units": 128, "classifier_filters": 16, "classifier_units": 128},
+}
+"""The paper's RNN-SPN and smaller ones for weak devices, with filters in whole blocks of a 512-bit register."""
+
+
+def family_config(family: str, size: str = "full", **overrides: Any) -> ModelConfig:
     """Return the paper's configuration of a family, with some values replaced.
 
+    Args:
+        family: One of `FAMILIES`.
+        size: One of `SIZES`; all but `full` are for `rnn-spn`.
+        **overrides: Values of `ModelConfig`.
+
     Raises:
-        ConfigError: The family or a value is not legal.
+        ConfigError: The family, the size or a value is not legal.
     """
-    defaults: dict[str, Any] = {"family": family}
-    if family != "rnn-spn":
-        defaults |= {"classifier_filters": 96, "classifier_units": 400}
-    if family == "conv":
-        defaults |= {"downsample": None}
-    return ModelConfig(**(defaults | overrides))
+    _expect_one_of("size", size, tuple(SIZES))
+    if family != "rnn-spn" and size != "full":
+        raise ConfigError(f"family {family} has one size: expected full, got {size}")
+    return ModelConfig(**({"family": family} | _FAMILY_DEFAULTS.get(family, {}) | SIZES[size] | overrides))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnspn.config import DataConfig, ModelConfig, TrainConfig, family_config, from_dict, to_dict
+from rnnspn.config import SIZES, DataConfig, ModelConfig, TrainConfig, family_config, from_dict, to_dict
 from rnnspn.errors import ConfigError
+from rnnspn.models.networks import Network, parameter_count
 
 TRAIN = TrainConfig(recipe="mine", epochs=3, batch=10, optimiser="adamw", schedule="one-cycle", learning_rate=1e-3)
 
@@ -91,6 +93,20 @@ def test_families_differ_as_in_the_paper(family: str, glimpses: int) -> None:
     expected = (32, 256) if family == "rnn-spn" else (96, 400)
     assert (config.classifier_filters, config.classifier_units) == expected
     assert config.glimpse_size == ((100, 100) if family == "conv" else (33, 33))
+
+
+def test_each_size_of_the_rnn_spn_has_fewer_weights_and_still_reads_three_digits() -> None:
+    networks = [Network(family_config("rnn-spn", size)) for size in SIZES]
+    assert [network(torch.zeros(2, 1, 100, 100)).logits.shape for network in networks] == [(2, 3, 10)] * 3
+    counts = [parameter_count(network) for network in networks]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < 600_000
+
+
+def test_sizes_are_for_the_rnn_spn_alone() -> None:
+    assert "expected full, got nano" in refused(family_config, family="conv", size="nano")
+    assert "full, small, nano; got 'tiny'" in refused(family_config, family="rnn-spn", size="tiny")
+    assert family_config("rnn-spn", "nano", gru_units=64).gru_units == 64
 
 
 def test_values_given_replace_those_of_the_family() -> None:

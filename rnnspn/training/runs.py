@@ -21,6 +21,7 @@ def new_config(
     family: str,
     recipe: str,
     *,
+    size: str = "full",
     downsample: int | None = None,
     data: str | None = None,
     layout: str = "authors",
@@ -33,6 +34,7 @@ def new_config(
     Args:
         family: Family of the paper.
         recipe: Name of a recipe.
+        size: Size of the network.
         downsample: Down-sampling factor, None for the family's default.
         data: Source of pictures, None for the recipe's.
         layout: Placement of synthesised digits.
@@ -45,7 +47,7 @@ def new_config(
     """
     steps, height, width = shape
     given = {} if downsample is None else {"downsample": downsample}
-    model = family_config(family, steps=steps, height=height, width=width, **given)
+    model = family_config(family, size, steps=steps, height=height, width=width, **given)
     overrides = {name: value for name, value in train.items() if value is not None}
     if "epoch_images" in overrides:
         overrides["batch"] = min(train_config(recipe, model).batch, overrides["epoch_images"])
@@ -56,7 +58,7 @@ def new_config(
     )
 
 
-def new_folder(wanted: Path | None, config: RunConfig) -> Path:
+def new_folder(wanted: Path | None, config: RunConfig, size: str = "full") -> Path:
     """Return the folder of a new run: the one wanted, else the first free name under `runs/`.
 
     Raises:
@@ -67,7 +69,7 @@ def new_folder(wanted: Path | None, config: RunConfig) -> Path:
             raise OutputError(f"{wanted} already holds a run; add --resume to go on with it, or choose another --out")
         return wanted
     factor = f"-d{config.model.downsample}" if config.model.downsample else ""
-    name = f"{config.model.family}{factor}-{config.train.recipe}"
+    name = f"{config.model.family}{'' if size == 'full' else f'-{size}'}{factor}-{config.train.recipe}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(RUNS / free for free in names if not (RUNS / free).exists())
 

@@ -86,6 +86,13 @@ def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[
     assert len(err.strip().splitlines()) == 1, err
 
 
+def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path) -> None:
+    code, _, err = rnnspn(tmp_path, *TINY, "--size", "nano", "-d", "4")
+    assert code == 0
+    assert err.splitlines()[-1].endswith("runs/rnn-spn-nano-d4-best")
+    assert (tmp_path / "runs" / "rnn-spn-nano-d4-best" / "model.safetensors").stat().st_size < 2_400_000
+
+
 def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
     code, _, err = rnnspn(workplace, *TINY, "--out", "runs/rnn-spn-d3-best")
     assert code == 5
