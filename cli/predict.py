@@ -8,6 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.errors import InputError
 from rnnspn.inference.providers import Provider
 
 
@@ -22,9 +23,13 @@ def predict(
         Literal["table", "text", "jsonl", "csv"] | None,
         typer.Option("--format", help="Form of the results.", show_default="table on a terminal, else text"),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write the results to this file, when all are done.", show_default="stdout")
+    file: Annotated[
+        Path | None,
+        typer.Option("--output", help="Write the results to this file, when all are done.", show_default="stdout"),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an unfinished run left of --output (jsonl or csv).")
+    ] = False,
     annotate: Annotated[Path | None, typer.Option(help="Draw what was attended to, into this folder.")] = None,
     polarity: Annotated[
         Literal["auto", "dark-on-light", "light-on-dark"], typer.Option(help="Whether ink is dark or light.")
@@ -32,27 +37,34 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Read the digits in pictures."""
-    from rnnspn.inference import batch, inputs, model_file, results
-    from rnnspn.inference.output import destination, partial
+    from rnnspn.inference import batch, inputs, model_file, output, results, resuming
     from rnnspn.inference.predictor import Predictor
 
+    form = format_ or results.default_format(file, sys.stdout.isatty())
+    if resume and (file is None or form not in resuming.FORMS):
+        raise InputError(
+            f"--resume goes on with a file: expected --output and the format {' or '.join(resuming.FORMS)}"
+        )
     listed = inputs.collect(paths, sys.stdin.buffer)
     predictor = Predictor.load(model or model_file.default(), provider=provider)
     say(f"model: {predictor.model.summary}", quiet=quiet)
     say(f"provider: {predictor.engine.summary}", quiet=quiet)
-    form = format_ or results.default_format(output, sys.stdout.isatty())
-    apart = output is not None or not sys.stdout.isatty()  # results and bar on one terminal would mix
+    apart = file is not None or not sys.stdout.isatty()  # results and bar on one terminal would mix
     tally, width = batch.Tally(), max(map(len, listed))
     try:
         with (
+            console.stopping(),
             console.without_native_noise(),
-            destination(output) as stream,
+            output.destination(file, resume=resume) as stream,
             console.progress("pictures", len(listed), shown=apart and not quiet) as progress,
         ):
-            writer = results.writer(form, stream, console.complain, path_width=width)
+            if resume:
+                tally = batch.Tally(*resuming.take_up(stream, form, listed, predictor))
+                progress(tally.done)
+            writer = results.writer(form, stream, console.complain, path_width=width, begun=tally.done > 0)
             batch.read(predictor, listed, writer, tally, polarity=polarity, annotated=annotate, progress=progress)
     except KeyboardInterrupt:
-        kept = f"; what is done is in {partial(output)}" if output else ""
+        kept = f"; what is done is in {output.partial(file)}" if file else ""
         console.complain(f"interrupted after {tally.done} of {len(listed)} pictures{kept}")
         raise typer.Exit(console.INTERRUPTED) from None
     say(f"{tally.done - tally.failed} of {tally.done} pictures read", quiet=quiet)

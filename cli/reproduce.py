@@ -12,6 +12,9 @@ from cli.display import Display
 if TYPE_CHECKING:
     from rnnspn.training.reproduction import Plan, Result
 
+_WIDTH = 100
+"""Columns that the table needs."""
+
 
 def reproduce(
     recipe: Annotated[Literal["paper", "best"], typer.Option(help="How to train.")] = "paper",
@@ -65,6 +68,8 @@ def _show(results: "list[Result]", plan: "Plan") -> None:
     from rnnspn.scores import wilson_interval
 
     note = "--quick: NOT the result, it only shows that every row runs" if plan.quick else f"recipe {plan.recipe}"
+    screen = Console(highlight=False)
+    screen.width = max(screen.width, _WIDTH)
     table = Table(title=f"Table 1, error per digit ({note})", title_justify="left", box=None, header_style="bold")
     for name in ("row", "paper", "ours", "n", "95 % interval", "verdict", "dropout", "epochs"):
         table.add_column(name, justify="left" if name in ("row", "verdict") else "right", no_wrap=True)
@@ -80,4 +85,4 @@ def _show(results: "list[Result]", plan: "Plan") -> None:
             f"{result.config.train.dropout:g}",
             f"{result.epochs}",
         )
-    Console(highlight=False).print(table)
+    screen.print(table)

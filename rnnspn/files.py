@@ -5,8 +5,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from rnnspn.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows refuses by itself to move a file that another process has open
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -33,16 +39,48 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     try:
         yield temporary
-        if durable:
-            _flush(temporary)
-        temporary.replace(path)
-        if durable:
-            _flush(path.parent)
+        move(temporary, path, durable=durable)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # a disk that fails here too: what went wrong first is what counts
             temporary.unlink(missing_ok=True)
+
+
+def move(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Put a finished file in the place of another in the same folder; `durable` as for `replacing`."""
+    if durable:
+        _flush(temporary)
+    temporary.replace(path)
+    if durable:
+        _flush(path.parent)
+
+
+@contextlib.contextmanager
+def reserved(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading and writing at its start, made when it is missing, and keep other runs off it.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        OutputError: The file cannot be opened, or another run has it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        stream = path.open("r+b")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with stream:
+        try:
+            if fcntl:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(stream.fileno()), path.stat())
+        except OSError:
+            mine = False
+        if not mine:  # locked by another run, or moved by it a moment ago
+            raise OutputError(f"another run is writing {path}; wait for it, or choose another place")
+        yield stream
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -41,7 +41,8 @@ def read(
         predictor: The model.
         paths: Picture files.
         writer: Takes the records.
-        tally: Counts along, so that the caller knows how far it came even when it is interrupted.
+        tally: Counts along, so that the caller knows how far it came even when it is interrupted; what it says is
+            done already is not read again.
         polarity: Whether ink is dark or light.
         annotated: Folder for annotated pictures, or None for none.
         progress: Takes the number of pictures done since its last call.
@@ -51,7 +52,7 @@ def read(
         OutputError: The results or the annotated pictures cannot be written.
     """
     annotator = Annotator(annotated, predictor.model.metadata, polarity) if annotated else None
-    with contextlib.closing(predictor.stream(paths, polarity=polarity)) as batches:
+    with contextlib.closing(predictor.stream(paths, polarity=polarity, first=tally.done)) as batches:
         for records in batches:
             if annotator:
                 records = [_annotated(annotator, record) for record in records]

@@ -18,16 +18,18 @@ class ClosedPipeError(RnnspnError):
 
 
 @contextlib.contextmanager
-def destination(output: Path | None) -> Iterator[BinaryIO]:
+def destination(output: Path | None, *, resume: bool = False) -> Iterator[BinaryIO]:
     """Open the place for the results.
 
-    A file is replaced only by a finished run. An interrupted one leaves what it has in `FILE.partial` beside it.
+    The results of a file are gathered in `FILE.partial` beside it, which takes its place when the run is finished. A
+    run that is interrupted, killed or failed leaves there what it has.
 
     Args:
         output: A file, or None for the standard output.
+        resume: Keep what an earlier run left, and stand at its start; else begin with an empty file.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or another run is writing it.
     """
     if output is None:
         yield sys.stdout.buffer
@@ -40,19 +42,30 @@ def destination(output: Path | None) -> Iterator[BinaryIO]:
         except OSError as error:
             raise _cannot_write(target, error) from error
         return
-    with files.replacing(target) as temporary, temporary.open("wb") as stream:
+    with files.reserved(partial(output)) as stream:
         try:
+            if not resume:
+                stream.truncate()
             yield stream
-        except KeyboardInterrupt:
             stream.flush()
-            temporary.replace(partial(output))
-            raise
+            files.move(partial(output), target)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        finally:
+            _remove_if_empty(stream, partial(output))
 
 
 def partial(output: Path) -> Path:
-    """Return where an interrupted run leaves the results of this output file."""
+    """Return where an unfinished run leaves the results of this output file."""
     target = Path(os.path.realpath(output))
     return target.with_name(f"{target.name}.partial")
+
+
+def _remove_if_empty(stream: BinaryIO, path: Path) -> None:
+    with contextlib.suppress(OSError):  # moved to its place already, or a disk that fails here too
+        stream.flush()
+        if not path.stat().st_size:
+            path.unlink()
 
 
 def put(stream: BinaryIO, data: bytes) -> None:

@@ -161,17 +161,24 @@ class Predictor:
         batches = self._in_order(pictures, lambda batch, _: self._read([fit(picture) for picture in batch]))
         return [reading for readings in batches for reading in readings]
 
-    def stream(self, paths: Sequence[str], *, polarity: Polarity = "auto") -> Generator[list[Record], None, None]:
+    def batch_size(self, count: int) -> int:
+        """Return how many of `count` pictures go into a batch: enough for speed, and something for every worker."""
+        return min(self.engine.batch, max(1, math.ceil(count / self.engine.workers)))
+
+    def stream(
+        self, paths: Sequence[str], *, polarity: Polarity = "auto", first: int = 0
+    ) -> Generator[list[Record], None, None]:
         """Read any number of files: decoding and inference overlap, memory stays flat.
 
         Args:
             paths: Picture files, as `inputs.collect` lists them.
             polarity: Whether ink is dark or light; `auto` looks at the border.
+            first: Where to begin, after whole batches; the batches are the same wherever that is.
 
         Yields:
             Records batch by batch, one for each path, in order. A picture that cannot be read gives a failure.
         """
-        yield from self._in_order(paths, lambda batch, stopped: self._records(batch, polarity, stopped))
+        yield from self._in_order(paths, lambda batch, stopped: self._records(batch, polarity, stopped), first)
 
     def _records(self, paths: Iterable[str], polarity: Polarity, stopped: threading.Event) -> list[Record]:
         metadata = self.model.metadata
@@ -188,12 +195,14 @@ class Predictor:
         return [Record(path, outcome if isinstance(outcome, Failure) else next(readings)) for path, outcome in outcomes]
 
     def _in_order(
-        self, items: Sequence[_Item] | NDArray[np.uint8], work: Callable[[list[_Item], threading.Event], _Result]
+        self,
+        items: Sequence[_Item] | NDArray[np.uint8],
+        work: Callable[[list[_Item], threading.Event], _Result],
+        first: int = 0,
     ) -> Generator[_Result, None, None]:
         """Do the work in batches on the engine's workers and give the results in order, a bounded number ahead."""
-        engine = self.engine
-        size = min(engine.batch, max(1, math.ceil(len(items) / engine.workers)))
-        source: Iterator[_Item] = iter(items)
+        engine, size = self.engine, self.batch_size(len(items))
+        source: Iterator[_Item] = itertools.islice(items, first, None)
         stopped = threading.Event()
         pending: deque[Future[_Result]] = deque()
         pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="rnnspn")

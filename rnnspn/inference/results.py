@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "text", "jsonl", "csv"]
 
-_CSV_HEADER = (
+CSV_HEADER = (
     "path",
     "digits",
     "confidence",
@@ -48,7 +48,9 @@ class Writer(Protocol):
         """
 
 
-def writer(form: Format, stream: BinaryIO, complain: Callable[[str], None], *, path_width: int = 40) -> Writer:
+def writer(
+    form: Format, stream: BinaryIO, complain: Callable[[str], None], *, path_width: int = 40, begun: bool = False
+) -> Writer:
     """Make the writer of a format.
 
     Args:
@@ -56,12 +58,13 @@ def writer(form: Format, stream: BinaryIO, complain: Callable[[str], None], *, p
         stream: Where to write.
         complain: Takes one line for each failed record; only `text` uses it, having no place for failures.
         path_width: Characters of the longest path, for the table.
+        begun: The stream holds records already, and needs no header.
     """
     if form == "table":
         return TableWriter(stream, path_width)
     if form == "text":
         return TextWriter(stream, complain)
-    return JsonlWriter(stream) if form == "jsonl" else CsvWriter(stream)
+    return JsonlWriter(stream) if form == "jsonl" else CsvWriter(stream, begun=begun)
 
 
 def default_format(place: Path | None, terminal: bool) -> Format:
@@ -112,9 +115,9 @@ class JsonlWriter:
 class CsvWriter:
     """A header, then one row a record."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, begun: bool = False) -> None:
         self._stream = stream
-        self._header: tuple[tuple[str, ...], ...] = (_CSV_HEADER,)
+        self._header: tuple[tuple[str, ...], ...] = () if begun else (CSV_HEADER,)
 
     def write(self, records: Iterable[Record]) -> None:
         """Write a batch and flush it; see `Writer`."""
@@ -192,10 +195,10 @@ def as_dict(record: Record) -> dict[str, Any]:
 def _row(record: Record) -> list[str]:
     outcome = record.outcome
     if isinstance(outcome, Failure):
-        return [_neutral(record.path), "", "", "", "", "", outcome.code, _neutral(outcome.message)]
+        return [neutral(record.path), "", "", "", "", "", outcome.code, neutral(outcome.message)]
     return [
-        _neutral(record.path),
-        _neutral(outcome.digits),
+        neutral(record.path),
+        neutral(outcome.digits),
         *_figures(outcome),
         outcome.provider,
         outcome.model_sha256,
@@ -208,5 +211,6 @@ def _figures(reading: Reading) -> tuple[str, str]:
     return f"{reading.confidence:.6f}", " ".join(f"{step.probability:.6f}" for step in reading.steps)
 
 
-def _neutral(field: str) -> str:
+def neutral(field: str) -> str:
+    """Return a field of CSV as it is written: one that a spreadsheet could take for a formula gets an apostrophe."""
     return f"'{field}" if field.startswith(_FORMULA_STARTS) else field

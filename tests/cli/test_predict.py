@@ -183,7 +183,7 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(pictures, model_path, 
     with stdout.open("w") as opened:
         process = subprocess.Popen(command, stdout=opened, stderr=subprocess.PIPE, env=_environment(), text=True)
     with process:
-        while not any(path.stat().st_size for path in (stdout, *tmp_path.glob(".out.jsonl.*"))):
+        while not any(path.stat().st_size for path in (stdout, *tmp_path.glob("out.jsonl.*"))):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         started = time.monotonic()
@@ -239,3 +239,27 @@ def test_names_with_odd_bytes_come_through(run, model_path, pictures, tmp_path):
     result = run("predict", folder, "--model", model_path, "--format", "jsonl")
     assert result.code == 0
     assert sorted(os.fsencode(json.loads(line)["path"]) for line in result.stdout.splitlines()) == sorted(names)
+
+
+@pytest.mark.parametrize("arguments", [["--format", "jsonl"], ["--output", "out.txt"]])
+def test_only_a_file_with_a_record_for_every_picture_can_be_gone_on_with(run, pictures, model_path, arguments):
+    _assert_one_line(
+        run("predict", pictures, "--model", model_path, "--resume", *arguments), 2, "expected --output and"
+    )
+
+
+def test_a_run_stopped_by_sigterm_is_gone_on_with(run, pictures, model_path, tmp_path):
+    many, output, expected = tmp_path / "many", tmp_path / "out.csv", tmp_path / "expected.csv"
+    many.mkdir()
+    for index in range(6000):
+        (many / f"{index:05}.png").hardlink_to(pictures / "good.png")
+    command = _command("predict", many, "--model", model_path, "--output", output)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=_environment()) as process:
+        while not any(path.stat().st_size for path in tmp_path.glob("out.csv.*")):
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(60) == 130
+    assert not output.exists()
+    assert run("predict", many, "--model", model_path, "--output", output, "--resume", "-q").code == 0
+    assert run("predict", many, "--model", model_path, "--output", expected, "-q").code == 0
+    assert output.read_bytes() == expected.read_bytes()

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnspn import files
 from rnnspn.errors import OutputError
 from rnnspn.inference import output
 
@@ -22,22 +23,55 @@ def test_a_finished_run_replaces_the_file(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["out.csv"]
 
 
-def test_a_failed_run_leaves_the_old_file(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_unfinished_run_leaves_the_old_file_and_beside_it_what_it_has(tmp_path, error):
     target = tmp_path / "out.csv"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError):
-        _stopped_by(RuntimeError(), target)
+    with pytest.raises(error):
+        _stopped_by(error(), target)
     assert target.read_bytes() == b"old"
+    assert output.partial(target).read_bytes() == b"new"
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), output.destination(tmp_path / "out.csv"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("resume", "expected"), [(False, b"new"), (True, b"left, new")])
+def test_what_an_unfinished_run_left_is_kept_only_for_going_on(tmp_path, resume, expected):
+    target = tmp_path / "out.csv"
+    output.partial(target).write_bytes(b"left, ")
+    with output.destination(target, resume=resume) as stream:
+        stream.read()
+        stream.write(b"new")
+    assert target.read_bytes() == expected
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
-def test_an_interrupted_run_leaves_what_it_has_beside_the_old_file(tmp_path):
+def test_two_runs_on_one_output_do_not_mix(tmp_path):
     target = tmp_path / "out.csv"
-    target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt):
-        _stopped_by(KeyboardInterrupt(), target)
-    assert target.read_bytes() == b"old"
-    assert output.partial(target).read_bytes() == b"new"
+    with output.destination(target) as first:
+        first.write(b"first")
+        with pytest.raises(OutputError, match="another run is writing"), output.destination(target):
+            pass
+    assert target.read_bytes() == b"first"
+
+
+def test_a_run_that_opens_the_file_as_another_moves_it_is_refused(tmp_path, monkeypatch):
+    target = tmp_path / "out.csv"
+    lock = files.fcntl.flock
+
+    def late(stream, how):
+        output.partial(target).rename(target)
+        lock(stream, how)
+
+    output.partial(target).write_bytes(b"of the other run")
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with pytest.raises(OutputError, match="another run"), output.destination(target):
+        pass
+    assert target.read_bytes() == b"of the other run"
 
 
 def test_a_link_to_a_file_stays_a_link(tmp_path):

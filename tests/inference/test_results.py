@@ -74,7 +74,7 @@ def test_odd_names_round_trip_through_csv_and_no_field_is_a_formula(name):
 
 def test_csv_has_one_header_and_neutral_fields():
     rows = list(csv.reader(io.StringIO(_written("csv", [Record("a.png", READING), Record("b.png", FAILED)]).decode())))
-    assert rows[0] == list(results._CSV_HEADER)
+    assert rows[0] == list(results.CSV_HEADER)
     assert rows[1] == ["a.png", "'-1", "0.720000", "0.900000 0.800000", "cpu", "ab" * 32, "", ""]
     assert rows[2] == ["b.png", *[""] * 5, "damaged", FAILED.message]
 

@@ -30,12 +30,14 @@ class Victim:
         write: Replaces the file; returns 0, or an exit code, or raises.
         load: Raises when the file is not sound.
         refused: The error or result that a failing disk has to end in.
+        leaves: Ending of the file beside the target in which it may leave what it has.
     """
 
     name: str
     write: Callable[[Path], object]
     load: Callable[[Path], object]
     refused: str
+    leaves: str = ""
 
 
 def torture_disk(options: Options) -> Outcome:
@@ -93,9 +95,10 @@ def _faults(victim: Victim, place: Path, struck: Strike, how: How, old: bytes | 
             yield f"ended with signal {struck.signal}, not killed"
     else:
         yield from _ending(victim, struck, found, new)
-        strays = [path.name for path in target.parent.glob("*") if path != target] if target.parent.exists() else []
+        expected = {target.name, f"{target.name}{victim.leaves}"}
+        strays = {path.name for path in target.parent.glob("*")} - expected if target.parent.exists() else set()
         if strays and how != "gone" and not struck.call.startswith("unlink"):
-            yield f"left {', '.join(strays)}"
+            yield f"left {', '.join(sorted(strays))}"
     again = strike(lambda: victim.write(target), place, -1, "error")
     if again.error or again.signal or again.result or target.read_bytes() != new:
         yield f"the next run does not mend it: {again.error or again.result or again.signal}"
@@ -139,7 +142,10 @@ def predicting(folder: Path) -> Victim:
     def check(target: Path) -> None:
         assert len(target.read_bytes().splitlines()) == _PICTURES
 
-    return Victim("predict", lambda target: console.run(app, [*arguments, "--output", str(target)]), check, "exit 5")
+    def predict(target: Path) -> int:
+        return console.run(app, [*arguments, "--output", str(target)])
+
+    return Victim("predict", predict, check, "exit 5", leaves=".partial")
 
 
 def trained(folder: Path) -> list[Victim]:

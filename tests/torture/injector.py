@@ -181,7 +181,7 @@ class Disk:
         raw = _Watched(self, os.path.abspath(os.fsdecode(file)), mode.replace("b", "").replace("t", ""))
         if buffering == 0:
             return raw
-        buffered = io.BufferedWriter(raw)
+        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, *arguments, **named)
 
     def wrote(self, path: str) -> None:
@@ -190,7 +190,7 @@ class Disk:
 
 
 class _Watched(io.FileIO):
-    """A file whose every write counts; of one that is struck, the first half is written."""
+    """A file whose every write and truncation counts; of a write that is struck, the first half is written."""
 
     def __init__(self, disk: Disk, path: str, mode: str) -> None:
         super().__init__(path, mode)
@@ -202,3 +202,8 @@ class _Watched(io.FileIO):
         half = bytes(data)[: len(data) // 2]
         self._disk.called("write", self._path, lambda: io.FileIO.write(self, half))
         return super().write(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Stand in for `FileIO.truncate`."""
+        self._disk.called("truncate", self._path)
+        return super().truncate(size)

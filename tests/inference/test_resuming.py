@@ -1,0 +1,77 @@
+import io
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from rnnspn.errors import InputError
+from rnnspn.inference import batch, results, resuming
+from tests import handmade
+
+NAMES = [b"plain.png", b"new\nline.png", b'a "quoted" one.png', b"=1+1.png", b"caf\xe9.png", b"comma, and 'rest.png"]
+
+
+class Results(io.BytesIO):
+    name = "out.partial"
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """Return the paths of 75 pictures, every seventh of which cannot be read."""
+    folder = bytes(tmp_path_factory.mktemp("pictures"))
+    listed = []
+    for number in range(75):
+        path = os.fsdecode(b"%s/%03d %s" % (folder, number, NAMES[number % len(NAMES)]))
+        if number % 7 != 3:
+            Image.fromarray(handmade.picture_of(f"{number:03}")).save(path, "PNG")
+        listed.append(path)
+    return listed
+
+
+def _read(predictor, paths, form, left=None):
+    """Read the paths, going on with what is left of an earlier run; return the results and how often they were read."""
+    stream, tally = Results(left or b""), batch.Tally()
+    if left is not None:
+        tally = batch.Tally(*resuming.take_up(stream, form, paths, predictor))
+    before = tally.done
+    batch.read(predictor, paths, results.writer(form, stream, print, begun=before > 0), tally)
+    return stream.getvalue(), tally, len(paths) - before
+
+
+@pytest.mark.parametrize("form", resuming.FORMS)
+def test_wherever_a_run_was_cut_off_the_next_one_ends_with_the_same_bytes(predictor, paths, form):
+    whole, tally, _ = _read(predictor, paths, form)
+    assert (tally.done, tally.failed) == (75, 11)
+    read_again = set()
+    for cut in [*range(0, len(whole), 389), len(whole) - 1, len(whole)]:
+        resumed, again, count = _read(predictor, paths, form, whole[:cut])
+        assert resumed == whole, cut
+        assert again == tally
+        read_again.add(count)
+    assert read_again == {75, 43, 11, 0}  # whole batches of 32 are kept
+
+
+def test_the_end_that_a_power_cut_leaves_is_read_again(predictor, paths):
+    whole, _, _ = _read(predictor, paths, "jsonl")
+    torn = whole[: len(whole) // 2] + bytes(512) + b"\n"
+    assert _read(predictor, paths, "jsonl", torn)[0] == whole
+
+
+def test_results_of_other_pictures_are_left_alone(predictor, paths):
+    whole, _, _ = _read(predictor, paths, "jsonl")
+    for others in (paths[1:], paths[:40], paths[::-1]):
+        stream = Results(whole)
+        with pytest.raises(InputError, match=r"out\.partial was begun with other pictures"):
+            resuming.take_up(stream, "jsonl", others, predictor)
+        assert stream.getvalue() == whole
+
+
+@pytest.mark.parametrize("changed", ["provider", "model_sha256"])
+def test_results_of_another_model_or_provider_are_left_alone(predictor, paths, changed):
+    whole, _, _ = _read(predictor, paths, "jsonl")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    lines[5][changed] = "other"
+    stream = Results("".join(json.dumps(line) + "\n" for line in lines).encode())
+    with pytest.raises(InputError, match="another model or provider"):
+        resuming.take_up(stream, "jsonl", paths, predictor)
