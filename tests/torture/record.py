@@ -29,7 +29,7 @@ class Options:
         cache: Folder of the fetched corpora.
         flips: Damaged pictures to make.
         mutants: Damaged models to make.
-        kills: Processes to kill, of each kind.
+        kills: Times that `predict` is killed; `train` half as often.
         count: Pictures of the load test.
     """
 
