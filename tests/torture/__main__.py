@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.torture import disk, kills, models, pictures
+from tests.torture import disk, kills, load, models, pictures
 from tests.torture.record import PAGE, RESULTS, ROOT, Options, keep, measured
 
 PARTS = {
@@ -13,6 +13,7 @@ PARTS = {
     "damaged": (pictures.read_damaged, "A damaged picture costs one record"),
     "disk": (disk.torture_disk, "Whatever fails while a file is written, the old one or the new one is there, whole"),
     "kills": (kills.torture_by_kills, "Killed at any moment and started again, it loses nothing and doubles nothing"),
+    "load": (load.torture_by_load, "Memory, open files and speed are the same at the end as at the start"),
     "models": (models.torture_models, "A model that is not sound is one line; one that runs reads soundly"),
 }
 
@@ -26,13 +27,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--flips", type=int, help="damaged pictures; 20000, quick 400")
     parser.add_argument("--mutants", type=int, help="damaged models; 2000, quick 60")
     parser.add_argument("--kills", type=int, help="times that predict is killed; train half as often; 100, quick 2")
-    parser.add_argument("--count", type=int, help="pictures of the load test; 100000, quick 6000")
+    parser.add_argument("--count", type=int, help="pictures of the load test; 100000, quick 12000")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "torture", help="folder of the corpora")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the figures")
     given = parser.parse_args(arguments)
     if unknown := set(given.parts) - PARTS.keys():
         parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    defaults = {"flips": (20_000, 400), "mutants": (2000, 60), "kills": (100, 2), "count": (100_000, 6000)}
+    defaults = {"flips": (20_000, 400), "mutants": (2000, 60), "kills": (100, 2), "count": (100_000, 12_000)}
     sizes = {
         name: given_size if (given_size := getattr(given, name)) is not None else size[given.quick]
         for name, size in defaults.items()
