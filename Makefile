@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lint check format bench peers gpu-check clean
+.PHONY: help demo test torture lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,15 @@ peers: $(VENV)/.dev ## time the runtime beside PyTorch, OpenVINO and a naive exp
 
 gpu-check: ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
+
+lock: $(VENV)/.dev ## hash everything that predicting needs, in the versions of constraints.txt
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --constraint constraints.txt --extra cpu --output-file requirements-runtime.txt pyproject.toml
+
+audit: $(VENV)/.dev ## ask the vulnerability database about everything that predicting needs
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --require-hashes --requirement requirements-runtime.txt
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist demo
