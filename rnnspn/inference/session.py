@@ -19,6 +19,8 @@ from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+_MEMORY_SIGNS = ("failed to allocate memory", "bad_alloc", "out of memory", "cudaerrormemoryallocation")
+
 
 class Outputs(NamedTuple):
     """What a model says about N pictures.
@@ -62,7 +64,7 @@ class Engine:
         return f"{self.provider} ({self.reason})"
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """Run the model on a batch.
+        """Run the model on a batch; one that does not fit into memory is run in halves.
 
         Args:
             images: uint8 (N, H, W), 0 background to 255 ink.
@@ -76,11 +78,22 @@ class Engine:
         try:
             outputs = dict(zip(names, session.run(names, {contract.IMAGES: images}), strict=True))
         except Exception as error:
-            failure = ModelFileError if self.provider == "cpu" else ProviderError
-            raise failure(f"{self.model.path} failed while running on {self.provider}: {one_line(error)}") from error
+            if len(images) == 1 or not _is_want_of_memory(error):
+                failure = ModelFileError if self.provider == "cpu" else ProviderError
+                raise failure(
+                    f"{self.model.path} failed while running on {self.provider}: {one_line(error)}"
+                ) from error
+            outputs = None
         finally:
             self._give_back(session)
-        return self._checked(outputs, len(images))
+        return self._run_halves(images) if outputs is None else self._checked(outputs, len(images))
+
+    def _run_halves(self, images: NDArray[np.uint8]) -> Outputs:
+        half = len(images) // 2
+        first, second = self.run(images[:half]), self.run(images[half:])
+        theta = None if first.theta is None or second.theta is None else np.concatenate([first.theta, second.theta])
+        digits, probabilities = (np.concatenate([first[name], second[name]]) for name in (0, 1))
+        return Outputs(digits, probabilities, theta)
 
     def _take(self) -> "InferenceSession":
         if self.provider != "cpu":
@@ -146,3 +159,9 @@ def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
 
 def _open(model: ModelFile, provider: str) -> "InferenceSession":
     return open_session(model.content, provider, model.path)
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Tell by its words, as the runtime has no class for it, whether memory was not enough on the processor or GPU."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY_SIGNS)

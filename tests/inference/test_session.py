@@ -134,3 +134,45 @@ def test_outputs_that_are_no_numbers_are_refused(tmp_path):
     onnx.save(broken, path)
     with pytest.raises(ModelFileError, match="contract"):
         open_engine(model_file.load(path), "cpu").run(handmade.picture_of("120")[None])
+
+
+class _Small:
+    """A session with room for so many pictures."""
+
+    def __init__(self, session, room: int, said: str) -> None:
+        self._session, self._room, self._said = session, room, said
+        self.batches: list[int] = []
+
+    def get_outputs(self):
+        return self._session.get_outputs()
+
+    def run(self, names, feed):
+        self.batches.append(len(feed["images"]))
+        if self.batches[-1] > self._room:
+            raise RuntimeError(self._said)
+        return self._session.run(names, feed)
+
+
+TOO_MUCH = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 12345"
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_run_in_halves(model):
+    engine = open_engine(model, "cpu")
+    pictures = np.stack([handmade.picture_of(f"{number:03}") for number in range(7)])
+    expected = engine.run(pictures)
+    small = _Small(engine._idle.pop(), 2, TOO_MUCH)
+    engine._idle.append(small)
+    got = engine.run(pictures)
+    for values, others in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(values, others)
+    assert max(small.batches[1:]) < 7
+    assert {batch for batch in small.batches if batch <= 2}
+
+
+@pytest.mark.parametrize(("room", "said"), [(0, TOO_MUCH), (2, "Non-zero status code returned while running Conv")])
+def test_a_picture_that_does_not_fit_or_another_failure_ends_the_run(model, room, said):
+    engine = open_engine(model, "cpu")
+    small = _Small(engine._idle.pop(), room, said)
+    engine._idle.append(small)
+    with pytest.raises(ModelFileError, match="failed while running on cpu"):
+        engine.run(np.stack([handmade.picture_of("120")] * 5))
