@@ -34,6 +34,9 @@ def predict(
     polarity: Annotated[
         Literal["auto", "dark-on-light", "light-on-dark"], typer.Option(help="Whether ink is dark or light.")
     ] = "auto",
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Decode in processes of their own: for pictures from strangers.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Read the digits in pictures."""
@@ -62,7 +65,10 @@ def predict(
                 tally = batch.Tally(*resuming.take_up(stream, form, listed, predictor))
                 progress(tally.done)
             writer = results.writer(form, stream, console.complain, path_width=width, begun=tally.done > 0)
-            batch.read(predictor, listed, writer, tally, polarity=polarity, annotated=annotate, progress=progress)
+            batch.read(
+                predictor, listed, writer, tally, polarity=polarity, annotated=annotate, isolated=isolate,
+                progress=progress,
+            )  # fmt: skip
     except KeyboardInterrupt:
         kept = f"; what is done is in {output.partial(file)}" if file else ""
         console.complain(f"interrupted after {tally.done} of {len(listed)} pictures{kept}")

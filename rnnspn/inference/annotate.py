@@ -9,7 +9,7 @@ from rnnspn import files
 from rnnspn.contract import ModelMetadata
 from rnnspn.inference import decoding, glimpses, images
 from rnnspn.inference.images import Polarity
-from rnnspn.inference.predictor import Reading, Step
+from rnnspn.inference.records import Reading, Step
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 """Okabe and Ito's palette, told apart with any kind of colour vision; the steps take them in turn."""

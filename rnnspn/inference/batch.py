@@ -8,7 +8,8 @@ from pathlib import Path
 from rnnspn.errors import ImageError
 from rnnspn.inference.annotate import Annotator
 from rnnspn.inference.images import Polarity
-from rnnspn.inference.predictor import Failure, Predictor, Record
+from rnnspn.inference.predictor import Predictor
+from rnnspn.inference.records import Failure, Record
 from rnnspn.inference.results import Writer
 
 
@@ -33,6 +34,7 @@ def read(
     *,
     polarity: Polarity = "auto",
     annotated: Path | None = None,
+    isolated: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Read files and write their records in order, batch by batch.
@@ -45,6 +47,7 @@ def read(
             done already is not read again.
         polarity: Whether ink is dark or light.
         annotated: Folder for annotated pictures, or None for none.
+        isolated: Decode in processes of their own, so that a decoder's crash costs one record.
         progress: Takes the number of pictures done since its last call.
 
     Raises:
@@ -52,7 +55,7 @@ def read(
         OutputError: The results or the annotated pictures cannot be written.
     """
     annotator = Annotator(annotated, predictor.model.metadata, polarity) if annotated else None
-    with contextlib.closing(predictor.stream(paths, polarity=polarity, first=tally.done)) as batches:
+    with contextlib.closing(predictor.stream(paths, polarity=polarity, first=tally.done, isolated=isolated)) as batches:
         for records in batches:
             if annotator:
                 records = [_annotated(annotator, record) for record in records]

@@ -1,7 +1,7 @@
 """Decode one picture file: whatever its bytes hold, the result is an upright 8-bit picture or an ImageError.
 
 Codes of the errors: `not-found`, `unreadable`, `not-a-file`, `empty`, `too-large`, `not-an-image`, `damaged` and
-`unsupported`.
+`unsupported`; `isolation` adds `crashed` and `too-slow`.
 """
 
 import errno

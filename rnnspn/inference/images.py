@@ -6,7 +6,7 @@ input; and pixels of the picture as it is displayed (after its EXIF orientation)
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
+from rnnspn.errors import ImageError
 from rnnspn.inference import decoding
 from rnnspn.inference.decoding import Decoded
 
@@ -110,6 +111,17 @@ def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -
     if isinstance(source, Image.Image):
         return fit(decoding.from_image(source), height, width, polarity)
     return fit(decoding.decode(decoding.read_bytes(source), _DETAIL * max(height, width)), height, width, polarity)
+
+
+def load_all(
+    paths: Iterable[str], height: int, width: int, polarity: Polarity = "auto"
+) -> Iterator[Fitted | ImageError]:
+    """Decode and fit files, one after the other; what cannot be read is given as its error."""
+    for path in paths:
+        try:
+            yield load(path, height, width, polarity)
+        except ImageError as error:
+            yield error
 
 
 def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") -> Fitted:

@@ -3,12 +3,15 @@
 Shapes: N pictures, T steps, K classes, H x W pixels.
 """
 
+import contextlib
+import functools
 import itertools
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any, TypeVar
@@ -17,85 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn.errors import ImageError
-from rnnspn.inference import images, model_file, session
+from rnnspn.inference import images, isolation, model_file, session
 from rnnspn.inference.images import Fitted, Placement, Polarity, Source
+from rnnspn.inference.isolation import Load
 from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.records import Failure, Matrix, Quad, Reading, Record, Step
 from rnnspn.inference.session import Engine
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-Point = tuple[float, float]
-Quad = tuple[Point, Point, Point, Point]
-Matrix = tuple[float, ...]
-
 _CORNERS = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float64)  # (x, y, 1), clockwise from top left
 _WINDOW = 4
 """Batches under way or waiting to be taken, for each worker: what bounds the memory of a stream."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One digit of a reading.
-
-    Attributes:
-        digit: Its character.
-        probability: Its probability, from 0 to 1.
-        quad: Corners of the attended quadrilateral, (x, y) in pixels of the picture as displayed (after its EXIF
-            orientation), (0, 0) the centre of the top left pixel; they are the glimpse's corners top left, top right,
-            bottom right, bottom left, and may lie outside the picture. None for `conv`.
-        theta: The affine matrix, row by row; None for `conv`.
-    """
-
-    digit: str
-    probability: float
-    quad: Quad | None
-    theta: Matrix | None = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a model reads in one picture.
-
-    Attributes:
-        digits: The sequence of characters.
-        confidence: Product of the steps' probabilities, from 0 to 1.
-        steps: One entry for each digit.
-        provider: What ran the model: `cpu`, `cuda`, `openvino` or `openvino-bfloat16`.
-        model_sha256: SHA-256 of the model file, in hexadecimal.
-    """
-
-    digits: str
-    confidence: float
-    steps: tuple[Step, ...]
-    provider: str
-    model_sha256: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a picture could not be read.
-
-    Attributes:
-        code: A stable word for programs; `decoding` lists them.
-        message: One line for a person.
-    """
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of one path.
-
-    Attributes:
-        path: The path, as `os.fsdecode` makes it.
-        outcome: The reading, or why there is none.
-    """
-
-    path: str
-    outcome: Reading | Failure
 
 
 @dataclass(frozen=True)
@@ -166,7 +103,7 @@ class Predictor:
         return min(self.engine.batch, max(1, math.ceil(count / self.engine.workers)))
 
     def stream(
-        self, paths: Sequence[str], *, polarity: Polarity = "auto", first: int = 0
+        self, paths: Sequence[str], *, polarity: Polarity = "auto", first: int = 0, isolated: bool = False
     ) -> Generator[list[Record], None, None]:
         """Read any number of files: decoding and inference overlap, memory stays flat.
 
@@ -174,25 +111,41 @@ class Predictor:
             paths: Picture files, as `inputs.collect` lists them.
             polarity: Whether ink is dark or light; `auto` looks at the border.
             first: Where to begin, after whole batches; the batches are the same wherever that is.
+            isolated: Decode in processes of their own, so that a decoder's crash costs one record.
 
         Yields:
             Records batch by batch, one for each path, in order. A picture that cannot be read gives a failure.
-        """
-        yield from self._in_order(paths, lambda batch, stopped: self._records(batch, polarity, stopped), first)
 
-    def _records(self, paths: Iterable[str], polarity: Polarity, stopped: threading.Event) -> list[Record]:
-        metadata = self.model.metadata
-        outcomes: list[tuple[str, Fitted | Failure]] = []
+        Raises:
+            ConfigError: `isolated` on a system that cannot limit a process.
+        """
+        height, width = self.model.metadata.height, self.model.metadata.width
+        with contextlib.ExitStack() as stack:
+            if isolated:
+                borrowed = stack.enter_context(isolation.Decoders(height, width, polarity)).borrowed
+            else:
+                borrowed = functools.partial(self._loading, height, width, polarity)
+            yield from self._in_order(paths, lambda batch, stopped: self._records(batch, borrowed, stopped), first)
+
+    @contextlib.contextmanager
+    def _loading(self, height: int, width: int, polarity: Polarity) -> Iterator[Load]:
         with self._decoding:
-            for path in paths:
+            yield functools.partial(images.load_all, height=height, width=width, polarity=polarity)
+
+    def _records(
+        self, paths: Sequence[str], borrowed: Callable[[], AbstractContextManager[Load]], stopped: threading.Event
+    ) -> list[Record]:
+        outcomes: list[tuple[str, Fitted | ImageError]] = []
+        with borrowed() as load:
+            for outcome in zip(paths, load(paths), strict=False):
+                outcomes.append(outcome)
                 if stopped.is_set():
                     break
-                try:
-                    outcomes.append((path, images.load(path, metadata.height, metadata.width, polarity)))
-                except ImageError as error:
-                    outcomes.append((path, Failure(error.code, str(error))))
         readings = iter(self._read([outcome for _, outcome in outcomes if isinstance(outcome, Fitted)]))
-        return [Record(path, outcome if isinstance(outcome, Failure) else next(readings)) for path, outcome in outcomes]
+        return [
+            Record(path, next(readings) if isinstance(outcome, Fitted) else Failure(outcome.code, str(outcome)))
+            for path, outcome in outcomes
+        ]
 
     def _in_order(
         self,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from rnnspn.inference import output
-from rnnspn.inference.predictor import Failure, Reading, Record
+from rnnspn.inference.records import Failure, Reading, Record
 
 if TYPE_CHECKING:
     from rich.text import Text

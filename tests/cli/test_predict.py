@@ -263,3 +263,8 @@ def test_a_run_stopped_by_sigterm_is_gone_on_with(run, pictures, model_path, tmp
     assert run("predict", many, "--model", model_path, "--output", output, "--resume", "-q").code == 0
     assert run("predict", many, "--model", model_path, "--output", expected, "-q").code == 0
     assert output.read_bytes() == expected.read_bytes()
+
+
+def test_isolated_decoding_changes_nothing_but_the_processes(run, pictures, model_path):
+    arguments = ["predict", pictures, "--model", model_path, "--format", "jsonl", "-q"]
+    assert run(*arguments, "--isolate") == run(*arguments)

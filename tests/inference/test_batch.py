@@ -4,7 +4,7 @@ import pytest
 
 from rnnspn.inference import batch, results
 from rnnspn.inference.annotate import Annotator
-from rnnspn.inference.predictor import Failure
+from rnnspn.inference.records import Failure
 
 
 class _Kept:

@@ -12,7 +12,8 @@ import rnnspn
 from rnnspn.errors import ImageError
 from rnnspn.inference import images
 from rnnspn.inference import predictor as module
-from rnnspn.inference.predictor import Failure, Predictor, Reading
+from rnnspn.inference.predictor import Predictor
+from rnnspn.inference.records import Failure, Reading
 from tests import handmade
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rnnspn.inference import results
-from rnnspn.inference.predictor import Failure, Reading, Record, Step
+from rnnspn.inference.records import Failure, Reading, Record, Step
 
 QUAD = ((0.001, 0.0), (9.0, 0.0), (9.0, 9.006), (0.0, 9.0))
 READING = Reading(

@@ -1,0 +1,114 @@
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rnnspn.errors import ConfigError, ImageError
+from rnnspn.inference import images, isolation
+from rnnspn.inference.images import Fitted
+from rnnspn.inference.isolation import Decoder, Decoders
+from tests import handmade
+
+SAMPLES = sorted(map(str, (Path(__file__).parents[2] / "assets" / "images").glob("*.png")))
+WICKED = """
+import os, time
+from rnnspn.inference import images, isolation
+real = images.load
+def load(path, *arguments):
+    name = os.path.basename(path)
+    if "crash" in name:
+        os.kill(os.getpid(), 11)
+    if "hang" in name:
+        time.sleep(60)
+    if "hungry" in name:
+        bytearray(4 * 2**30)
+    return real(path, *arguments)
+images.load = load
+isolation.serve()
+"""
+
+
+@pytest.fixture
+def wicked():
+    decoder = Decoder(100, 100, time_limit_s=1.5, serve=WICKED)
+    yield decoder
+    decoder.close()
+
+
+def _picture(folder: Path, name: str) -> str:
+    Image.fromarray(handmade.picture_of("120")).save(folder / name)
+    return str(folder / name)
+
+
+def _codes(found: list[Fitted | ImageError]) -> list[str]:
+    return [outcome.code if isinstance(outcome, ImageError) else "read" for outcome in found]
+
+
+def test_an_isolated_decoder_gives_what_the_one_in_this_process_gives(tmp_path):
+    odd = os.fsdecode(bytes(tmp_path) + b"/caf\xe9\n.png")
+    Path(odd).write_bytes(Path(SAMPLES[0]).read_bytes())
+    (tmp_path / "empty.png").touch()
+    paths = [*SAMPLES, odd, str(tmp_path / "empty.png"), str(tmp_path / "missing.png"), str(tmp_path)]
+    for polarity in ("auto", "dark-on-light"):
+        with Decoders(100, 100, polarity) as decoders, decoders.borrowed() as load:
+            found = list(load(paths))
+        for outcome, expected in zip(found, images.load_all(paths, 100, 100, polarity), strict=True):
+            if isinstance(expected, ImageError):
+                assert (outcome.code, str(outcome)) == (expected.code, str(expected))
+            else:
+                assert outcome.placement == expected.placement
+                np.testing.assert_array_equal(outcome.pixels, expected.pixels)
+
+
+def test_a_decoder_that_crashes_hangs_or_wants_too_much_memory_costs_one_picture(wicked, tmp_path):
+    names = ["a.png", "crash.png", "b.png", "hang.png", "hungry.png", "c.png", "crash2.png"]
+    began = time.monotonic()
+    found = list(wicked.load([_picture(tmp_path, name) for name in names]))
+    assert _codes(found) == ["read", "crashed", "read", "too-slow", "crashed", "read", "crashed"]
+    assert "signal 11" in str(found[1])
+    assert "exit code 1" in str(found[4])
+    assert time.monotonic() - began < 10
+    assert _codes(list(wicked.load([_picture(tmp_path, "after.png")]))) == ["read"]
+
+
+def test_names_that_are_longer_than_a_pipe_holds_do_not_stop_both_sides(wicked, tmp_path):
+    paths = [str(tmp_path / "/".join(["x" * 200] * 19) / f"{number}.png") for number in range(100)]
+    assert set(_codes(list(wicked.load([*paths, _picture(tmp_path, "a.png")])))) == {"not-found", "read"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("", "too-slow"),
+        ("00" + "ff" * 8 + "00" * 48, "crashed"),  # an error of 4 GiB
+        ("01" + "00" * 56 + "00" * 50, "too-slow"),  # a part of a picture
+    ],
+)
+def test_a_process_that_lies_is_replaced(answer, code, tmp_path, monkeypatch):
+    serve = f"import os, time; os.read(0, 100); os.write(1, bytes.fromhex('{answer}')); time.sleep(60)"
+    decoder = Decoder(100, 100, time_limit_s=0.7, serve=serve)
+    try:
+        assert _codes(list(decoder.load([_picture(tmp_path, "a.png")]))) == [code]
+    finally:
+        decoder.close()
+
+
+def test_the_processes_end_with_the_run(predictor, tmp_path, monkeypatch):
+    started = []
+    original = Decoder._start
+    monkeypatch.setattr(Decoder, "_start", lambda self: started.append(original(self)) or started[-1])
+    path = _picture(tmp_path, "a.png")
+    stream = predictor.stream([path] * 500, isolated=True)
+    assert next(stream)[0].outcome.digits == "120"
+    stream.close()
+    assert started
+    assert all(process.returncode is not None for process in started)
+
+
+def test_a_system_without_limits_is_told_so(monkeypatch):
+    monkeypatch.setattr(isolation, "resource", None)
+    with pytest.raises(ConfigError, match="leave out --isolate"):
+        Decoders(100, 100, "auto")
