@@ -41,8 +41,19 @@ def read_corpora(options: Options) -> Outcome:
     outcome.tried["read"] = sum("digits" in record for record in report.records)
     outcome.tried["refused"] = sum("error" in record for record in report.records)
     outcome.tried["longest wait for a record, in s"] = round(report.slowest_s, 2)
-    outcome.failures += _renamed(files, [_gist(record) for record in report.records], outcome)
+    gists = [_gist(record) for record in report.records]
+    outcome.failures += _renamed(files, gists, outcome)
+    outcome.failures += _isolated(files, gists, outcome)
     return outcome
+
+
+def _isolated(files: Sequence[Path], gists: Sequence[object], outcome: Outcome) -> Iterator[str]:
+    report = reading.read_all(files, (*reading.PREDICT, "--isolate"))
+    outcome.tried["read again with --isolate"] = len(report.records)
+    yield from report.faults
+    for file, before, record in zip(files, gists, report.records, strict=False):
+        if _gist(record) != before:
+            yield f"{file}: isolated {_gist(record)}, before {before}"
 
 
 def _renamed(files: Sequence[Path], gists: Sequence[object], outcome: Outcome) -> Iterator[str]:

@@ -18,7 +18,10 @@ PREDICT = (sys.executable, "-m", "cli.main", "predict", "-", "--format", "jsonl"
            "--provider", "cpu")  # fmt: skip
 LIMIT_S = 10.0
 """Longest time that a file may take, start-up included."""
-CODES = {"not-found", "unreadable", "not-a-file", "empty", "too-large", "not-an-image", "damaged", "unsupported"}
+CODES = {
+    "not-found", "unreadable", "not-a-file", "empty", "too-large", "not-an-image", "damaged", "unsupported", "crashed",
+    "too-slow",
+}  # fmt: skip
 
 _BATCH = 16
 
