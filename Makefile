@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lint check format bench peers gpu-check lock audit clean
+.PHONY: help demo test torture lint check format bench peers gpu-check examples lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ peers: $(VENV)/.dev ## time the runtime beside PyTorch, OpenVINO and a naive exp
 
 gpu-check: ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
+
+examples: ## install what the example clients need, so that the tests run them
+	cd examples/javascript && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts
 
 lock: $(VENV)/.dev ## hash everything that predicting needs, in the versions of constraints.txt
 	$(PIP) uv

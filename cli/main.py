@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, console, data, doctor, evaluate, export, inspect, predict, reproduce, train
+from cli import bench, console, data, doctor, evaluate, export, inspect, predict, reproduce, train, vectors
 from rnnspn import __version__
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command()(inspect.inspect)
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.command()(reproduce.reproduce)
+app.command()(vectors.vectors)
 app.add_typer(data.app, name="data")
 
 
