@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lint check format bench peers gpu-check examples lock audit clean
+.PHONY: help demo test torture fuzz lint check format bench peers gpu-check examples lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,10 @@ test: $(VENV)/.dev ## run the tests
 
 torture: $(VENV)/.dev ## try to break it, for an hour; writes docs/reliability.md
 	$(BIN)/python -m tests.torture
+
+fuzz: $(VENV)/.fuzz ## look for pictures and models that are not survived, for twenty minutes (Linux)
+	$(BIN)/python -m tests.torture.fuzz picture --seconds 600
+	$(BIN)/python -m tests.torture.fuzz model --seconds 600
 
 lint: $(VENV)/.dev ## format, lint, types, architecture
 	$(BIN)/ruff format --check
@@ -68,4 +72,8 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[cpu,openvino,train,dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) --editable '.[fuzz]'
 	@touch $@
