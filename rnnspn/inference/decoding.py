@@ -73,7 +73,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         if status.st_size > MAX_BYTES:
             raise ImageError("too-large", f"expected at most {MAX_BYTES >> 20} MiB, got {status.st_size >> 20} MiB")
         # Each call releases the interpreter's lock, which costs more than the reading: hence no file object.
-        data = os.read(handle, status.st_size + 1)
+        data = os.read(handle, status.st_size)
         while len(data) < status.st_size and (more := os.read(handle, status.st_size - len(data))):
             data += more
     except OSError as error:

@@ -47,6 +47,12 @@ def test_sixteen_bits_are_scaled_and_not_cut():
     assert _grey(_encoded(Image.fromarray(levels))) == [[0, 0, 1, 1, 100, 255]]
 
 
+def test_every_one_of_the_65536_levels_goes_to_the_nearest_of_256():
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    nearest = [[(2 * level * 255 + 65535) // (2 * 65535) for level in row] for row in levels.tolist()]
+    assert _grey(_encoded(Image.fromarray(levels))) == nearest
+
+
 def test_sixteen_bit_transparency_counts():
     image = Image.fromarray(np.array([[500, 65535]], np.uint16))
     decoded = decode(_encoded(image, transparency=500))
@@ -170,6 +176,32 @@ def test_a_bomb_is_refused_before_it_unfolds(side):
     assert refused.value.code == "too-large"
 
 
+def test_a_picture_of_64_million_pixels_is_the_largest_that_is_read():
+    decoded = decode(b"P4 64000000 1 " + bytes(8_000_000))
+    assert (decoded.width, decoded.height) == (64_000_000, 1)
+    with pytest.raises(ImageError, match="at most 64000000 pixels, got 64000001 x 1"):
+        decode(b"P4 64000001 1 " + bytes(8_000_001))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("two\nlines"), "two lines"),
+        (KeyError(), "KeyError"),
+        (SyntaxError("x" * 999), "x" * 200),
+    ],
+)
+def test_whatever_a_decoder_raises_is_told_in_one_short_line(monkeypatch, error, reason):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(decoding.Image, "open", fail)
+    with pytest.raises(ImageError) as refused:
+        decode(b"")
+    assert str(refused.value) == f"the picture is damaged: {reason}"
+    assert refused.value.code == "damaged"
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["PNG", "GIF", "TIFF", "BMP", "JPEG", "WEBP", "PPM"])
@@ -227,6 +259,46 @@ def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
     with pytest.raises(ImageError) as refused:
         read_bytes(tmp_path / "huge.png")
     assert refused.value.code == "too-large"
+
+
+def test_a_file_of_128_mib_is_the_largest_that_is_read(tmp_path):
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(128 * 1024 * 1024)
+    assert len(read_bytes(path)) == 134_217_728
+    with path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ImageError, match="at most 128 MiB, got 128 MiB"):
+        read_bytes(path)
+    with path.open("ab") as file:
+        file.truncate(300 * 1024 * 1024)
+    with pytest.raises(ImageError, match="at most 128 MiB, got 300 MiB"):
+        read_bytes(path)
+
+
+def test_a_file_that_comes_in_pieces_is_read_whole(tmp_path, monkeypatch):
+    content, read = bytes(range(256)), os.read
+    (tmp_path / "a.png").write_bytes(content)
+    monkeypatch.setattr(decoding.os, "read", lambda handle, size: read(handle, min(size, 7)))
+    assert read_bytes(tmp_path / "a.png") == content
+
+
+def test_a_file_that_grows_or_shrinks_meanwhile_is_read_as_far_as_it_was_and_is(tmp_path, monkeypatch):
+    path, fstat, read = tmp_path / "a.png", os.fstat, os.read
+
+    def resized(size):
+        def status(handle):
+            before = fstat(handle)
+            os.truncate(path, size)
+            return before
+
+        return status
+
+    monkeypatch.setattr(decoding.os, "read", lambda handle, size: read(handle, min(size, 7)))
+    for size, expected in ((50, 20), (8, 8)):
+        path.write_bytes(bytes(20))
+        monkeypatch.setattr(decoding.os, "fstat", resized(size))
+        assert len(read_bytes(path)) == expected
 
 
 def test_a_path_with_a_zero_byte_is_unreadable():

@@ -5,6 +5,7 @@ Every picture is 5 x 3 pixels: three of ink in the middle, on a background that 
 """
 
 import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -99,8 +100,8 @@ FILES: dict[str, tuple[bytes, list[int]]] = {
         [76, 128, 0],
     ),
     "16-bit with a transparent level": (
-        png(16, GREY, framed(big(0), big(25700), big(25701), big(65535)), tRNS=big(25700)),
-        [0, 100, 255],
+        png(16, GREY, framed(big(0), big(25700), big(12850), big(65535)), tRNS=big(25700)),
+        [0, 50, 255],
     ),
     "colours": (png(8, RGB, framed(BLACK, RED, GREEN, BLUE)), [76, 150, 29]),
     "1-bit palette": (png(1, INDEXED, packed(1, 0, 1, 0, 1), PLTE=BLACK + RED), [76, 0, 76]),
@@ -150,6 +151,16 @@ FILES: dict[str, tuple[bytes, list[int]]] = {
         tiff([struct.pack("<5f", *row) for row in ([0] * 5, [0, 0.5, 1, -1, 0], [0] * 5)],
              bits=32, photometric=1, format=3),
         [128, 255, 0],
+    ),
+    "float TIFF that is nowhere white": (
+        tiff([struct.pack("<5f", *row) for row in ([0] * 5, [0, 0.2, 0.4, 0.6, 0], [0] * 5)],
+             bits=32, photometric=1, format=3),
+        [51, 102, 153],
+    ),
+    "float TIFF without end": (
+        tiff([struct.pack("<5f", *row) for row in ([0] * 5, [0, math.inf, -math.inf, math.nan, 0], [0] * 5)],
+             bits=32, photometric=1, format=3),
+        [255, 0, 0],
     ),
     "float TIFF, white at 255": (
         tiff([struct.pack("<5f", *row) for row in ([0] * 5, [0, 100, 255, 300, 0], [0] * 5)],
