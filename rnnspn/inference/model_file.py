@@ -194,6 +194,7 @@ def _type_name(element: int) -> str:
 def _names(model: "ModelProto") -> "Iterator[str]":
     yield from (opset.domain for opset in model.opset_import)
     for graph in _graphs(model.graph):
+        yield from (tensor.name for tensor in graph.initializer)
         for node in graph.node:
             yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
             yield from (attribute.name for attribute in node.attribute)

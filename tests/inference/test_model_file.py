@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import onnx
 import pytest
@@ -85,10 +86,36 @@ def test_external_data_is_refused_wherever_it_hides(tmp_path):
     assert "external data" in _refusal(_saved(model, tmp_path))
 
 
-def test_an_old_opset_is_refused(tmp_path):
+@pytest.mark.parametrize("says", ["location only", "entries only"])
+@pytest.mark.parametrize("where", ["values", "indices", "values of an attribute", "indices of one of many"])
+def test_external_data_is_refused_in_sparse_tensors(tmp_path, where, says):
     model = handmade.build()
-    model.opset_import[0].version = 17
-    assert "opset" in _refusal(_saved(model, tmp_path))
+    node = model.graph.node.add(op_type="Constant", output=["w"])
+    attribute = node.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR)
+    sparse = {
+        "values": model.graph.sparse_initializer.add,
+        "indices": model.graph.sparse_initializer.add,
+        "values of an attribute": lambda: attribute.sparse_tensor,
+        "indices of one of many": attribute.sparse_tensors.add,
+    }[where]()
+    tensor = sparse.values if "values" in where else sparse.indices
+    if says == "location only":
+        tensor.data_location = TensorProto.EXTERNAL
+    else:
+        tensor.external_data.add(key="location", value="/etc/passwd")
+    assert "external data" in _refusal(_saved(model, tmp_path))
+
+
+def test_an_old_opset_is_refused_and_a_later_one_is_taken(tmp_path):
+    model = handmade.build()
+    for version in (-1, 0, 17):
+        model.opset_import[0].version = version
+        assert f"expected opset 18 or later, got {version}" in _refusal(_saved(model, tmp_path))
+    for version in (18, 19, 300):
+        model.opset_import[0].version = version
+        assert model_file.load(_saved(model, tmp_path)).metadata == handmade.METADATA
+    del model.opset_import[:]
+    assert "expected opset 18 or later, got 0" in _refusal(_saved(model, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -139,23 +166,106 @@ def test_names_that_are_no_text_are_refused(tmp_path, name):
     assert "no text" in _refusal(tmp_path / "damaged.onnx")
 
 
-def test_a_split_that_contradicts_itself_is_refused(tmp_path):
+@pytest.mark.parametrize("name", [b"Softmax", b"probabilities", b"images", b"digits", b"theta", b"axis"])
+def test_a_name_that_is_no_text_is_refused_wherever_it_stands(tmp_path, name):
+    content, at, refused = handmade.build().SerializeToString(), -1, 0
+    while (at := content.find(name, at + 1)) >= 0:
+        (tmp_path / "damaged.onnx").write_bytes(content[:at] + b"\xb2" + content[at + 1 :])
+        refused += "no text" in _refusal(tmp_path / "damaged.onnx")
+    assert refused == content.count(name)
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_split_that_contradicts_itself_is_refused(tmp_path, number):
     model = handmade.build()
-    model.graph.node.append(helper.make_node("Split", ["logits"], ["a", "b", "c"], axis=1, num_outputs=1))
+    model.graph.node.append(helper.make_node("Split", ["logits"], ["a", "b", "c"], axis=1, num_outputs=number))
     assert "Split" in _refusal(_saved(model, tmp_path))
+
+
+def test_a_sound_split_is_taken_and_so_is_another_node_with_its_attributes(tmp_path):
+    model = handmade.build()
+    model.graph.node.extend([
+        helper.make_node("Split", ["logits"], ["a", "b", "c"], axis=1, num_outputs=3, about=0, zone=0),
+        helper.make_node("Split", ["logits", "sizes"], ["d", "e"], axis=1),
+        helper.make_node("Tile", ["logits"], ["f"], num_outputs=7),
+        helper.make_node("Relu", ["logits"], ["g"], num_outputs=7),
+    ])  # fmt: skip
+    assert model_file.load(_saved(model, tmp_path)).metadata == handmade.METADATA
 
 
 def test_a_second_input_is_refused(tmp_path):
     model = handmade.build()
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N"]))
-    assert "inputs" in _refusal(_saved(model, tmp_path))
+    assert "expected the inputs images, got images, more" in _refusal(_saved(model, tmp_path))
 
 
-def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(model_file, "MAX_BYTES", 2**20)
-    with (tmp_path / "huge.onnx").open("wb") as file:
-        file.truncate(2**20 + 1)
-    assert "MiB" in _refusal(tmp_path / "huge.onnx")
+@pytest.mark.parametrize("name", ["a", "zzz", None])
+@pytest.mark.parametrize(("kind", "at"), [("input", 0), ("output", 0), ("output", 1), ("output", 2)])
+def test_an_input_or_output_of_another_name_or_none_is_refused(tmp_path, kind, at, name):
+    model = handmade.build()
+    values = getattr(model.graph, kind)
+    if name is None:
+        del values[at]
+    else:
+        values[at].name = name
+    assert f"expected the {kind}s" in _refusal(_saved(model, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("element", "name"),
+    [(TensorProto.FLOAT, "FLOAT"), (TensorProto.INT32, "INT32"), (99, "type 99"), (TensorProto.UNDEFINED, "UNDEFINED")],
+)
+def test_the_type_of_a_wrong_tensor_is_told_by_name(tmp_path, element, name):
+    model = handmade.build()
+    model.graph.input[0].type.tensor_type.elem_type = element
+    reason = f"expected images to be UINT8 (N, 100, 100), got {name} (N, 100, 100)"
+    assert reason in _refusal(_saved(model, tmp_path))
+
+
+def test_metadata_of_other_programs_is_left_alone_and_our_own_stands_once(tmp_path):
+    model = handmade.build()
+    for key in ("author", "zoo"):
+        model.metadata_props.add(key=key, value="somebody")
+    assert model_file.load(_saved(model, tmp_path)).metadata == handmade.METADATA
+    model.metadata_props.add(key=METADATA_KEY, value=model.metadata_props[0].value)
+    assert "metadata" in _refusal(_saved(model, tmp_path))
+
+
+def test_a_file_of_512_mib_is_the_largest_that_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "huge.onnx"
+    for size, got in ((512 * 1024 * 1024 + 1, 512), (900 * 1024 * 1024, 900)):
+        with path.open("wb") as file:
+            file.truncate(size)
+        assert _refusal(path) == f"{path}: expected at most 512 MiB, got {got} MiB"
+    with path.open("wb") as file:
+        file.truncate(512 * 1024 * 1024)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"")
+    assert "an empty one" in _refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(PermissionError(13, "Not allowed"), "Not allowed"), (OSError("odd"), "odd")]
+)
+def test_a_file_that_cannot_be_read_is_told_with_the_reason(model_path, monkeypatch, error, reason):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert f"cannot read the model {model_path}: {reason};" in _refusal(model_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "named"), [({"downsample": 2}, "rnn-spn, d=2"), ({"family": "conv", "downsample": None}, "conv")]
+)
+def test_a_model_is_summed_up_in_one_line_and_shown_without_its_content(tmp_path, facts, named):
+    loaded = model_file.load(_saved(handmade.build(handmade.metadata(**facts)), tmp_path))
+    assert loaded.summary == f"{tmp_path / 'changed.onnx'} ({named}, sha256 {loaded.sha256[:12]})"
+    assert len(repr(loaded)) < 2000
+
+
+def test_the_bundled_model_of_a_checkout_is_found_and_sound():
+    assert model_file.load("bundled").path == model_file.bundled()
+    assert model_file.bundled().parts[-3:] == ("assets", "models", "rnn-spn-d3.onnx")
 
 
 def test_the_bundled_model_is_sought_in_the_package_before_the_checkout(tmp_path, monkeypatch):
