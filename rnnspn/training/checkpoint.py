@@ -56,8 +56,8 @@ class RunConfig:
                 from_dict(DataConfig, values["data"]),
                 from_dict(TrainConfig, values["train"]),
             )
-        except (KeyError, AttributeError) as error:
-            raise ConfigError(f"the run's configuration lacks {error}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"the run's configuration is not whole ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,12 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except FileNotFoundError:
             raise CheckpointError(f"there is no checkpoint {path}; train one with 'rnnspn train'") from None
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"{path} is not a readable rnnspn checkpoint ({error})") from None
-        if header.get("format") != FORMAT:
-            raise CheckpointError(f"{path} has format {header.get('format')!r}, this release reads format {FORMAT}")
+        if not isinstance(header, dict) or not {"format", "config", "notes"} <= header.keys():
+            raise CheckpointError(f"{path} is not an rnnspn checkpoint: expected a format, a configuration and notes")
+        if header["format"] != FORMAT:
+            raise CheckpointError(f"{path} has format {header['format']!r}, this release reads format {FORMAT}")
         try:
             return cls(RunConfig.from_dict(header["config"]), header["notes"], tensors)
         except ConfigError as error:
@@ -123,17 +125,25 @@ def load_weights(network: Network, tensors: dict[str, Tensor]) -> None:
     Raises:
         CheckpointError: Weights are missing, left over or of another shape.
     """
-    expected = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != given:
-        wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
+    expect_tensors({name: weight.shape for name, weight in network.state_dict().items()}, tensors)
+    with torch.no_grad():
+        for name, weight in network.state_dict().items():
+            weight.copy_(tensors[name])
+
+
+def expect_tensors(shapes: dict[str, torch.Size], tensors: dict[str, Tensor]) -> None:
+    """Make sure that a checkpoint holds these tensors and no others.
+
+    Raises:
+        CheckpointError: Tensors are missing, left over or of another shape.
+    """
+    given = {name: tensor.shape for name, tensor in tensors.items()}
+    wrong = sorted(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
+    if wrong:
         raise CheckpointError(
             f"the checkpoint does not fit its own configuration: expected other weights for {', '.join(wrong[:3])}"
             f"{' and more' if len(wrong) > 3 else ''}"
         )
-    with torch.no_grad():
-        for name, weight in network.state_dict().items():
-            weight.copy_(tensors[name])
 
 
 def find_model(runs: Path = Path("runs")) -> Path:

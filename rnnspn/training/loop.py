@@ -22,6 +22,7 @@ from rnnspn.training.optimisation import (
     make_optimiser,
 )
 from rnnspn.training.processes import Processes
+from rnnspn.training.state import put_state, take_state
 from rnnspn.training.tally import Observer, Progress, Tally
 
 _REPORT_STEPS = 20
@@ -227,10 +228,7 @@ class Trainer:
         """
         if not self.processes.writes:
             return
-        tensors = {f"weights/{name}": weight for name, weight in self.network.state_dict().items()}
-        tensors |= {f"average/{name}": weight for name, weight in self.average.weights.items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{index}/{name}": value for name, value in state.items()}
+        tensors = take_state(self.network, self.average, self.optimiser)
         Checkpoint(self.config, {"tally": self.tally.__dict__}, tensors).save(self.folder / STATE_FILE)
 
     def start_from(self, weights: Checkpoint) -> None:
@@ -260,29 +258,12 @@ class Trainer:
             )
         try:
             self.tally = Tally(**checkpoint.notes["tally"])
-            load_weights(self.network, _below("weights/", checkpoint.tensors))
-            for name, tensor in _below("average/", checkpoint.tensors).items():
-                self.average.weights[name].copy_(tensor)
-            self._restore_optimiser(_below("optimiser/", checkpoint.tensors))
-        except (KeyError, TypeError, ValueError) as error:
+            started = self.tally.step > 0
+        except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} lacks part of the state ({error}); train again") from None
-
-    def _restore_optimiser(self, tensors: dict[str, torch.Tensor]) -> None:
-        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, key = name.split("/")
-            like = weights[int(index)]
-            if tensor.shape == like.shape:  # the fused optimiser needs the weight's own memory layout
-                tensor = torch.empty_like(like).copy_(tensor)
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        put_state(checkpoint.tensors, self.network, self.average, self.optimiser, started=started)
 
 
 def _channels_last(network: Network) -> Network:
     """Lay filters out as the fast convolutions of CPUs and GPUs want them."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
