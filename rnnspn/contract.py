@@ -118,6 +118,11 @@ class ModelMetadata:
         for name in ("training", "versions", "parity"):
             if not isinstance(getattr(self, name), dict):
                 raise ModelFileError(f"the model's metadata has {name} {getattr(self, name)!r}, expected an object")
+        if not isinstance(self.test_error, dict | None):
+            raise ModelFileError(f"the model's metadata has test_error {self.test_error!r}, expected an object or null")
+        for name in ("checkpoint_sha256", "normalisation"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelFileError(f"the model's metadata has {name} {getattr(self, name)!r}, expected text")
         for name, known in (("resize_policy", RESIZE_POLICY), ("polarity", POLARITY)):
             if getattr(self, name) != known:
                 raise ModelFileError(
