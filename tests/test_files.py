@@ -99,6 +99,11 @@ def test_contents_are_on_the_disk_before_the_name_is(old: Path, monkeypatch: pyt
     write_bytes(old, b"new")
     write_bytes(old, b"newer", durable=False)
     assert order == ["file", "name", "folder", "name"]
+    order.clear()
+    with replacing(old) as temporary:
+        temporary.write_bytes(b"newest")
+    write_text(old, "and text")
+    assert order == ["file", "name", "folder"] * 2
 
 
 def test_two_writers_at_once_do_not_share_a_temporary_file(old: Path) -> None:
@@ -108,6 +113,28 @@ def test_two_writers_at_once_do_not_share_a_temporary_file(old: Path) -> None:
         assert one != two
     assert old.read_bytes() == b"one"
     assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_file_that_bears_the_temporary_name_is_left_alone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "same")
+    with replacing(old) as temporary:
+        temporary.write_bytes(b"one")
+        with pytest.raises(OutputError, match="File exists"):
+            write_bytes(old, b"two")
+        assert temporary.read_bytes() == b"one"
+    assert old.read_bytes() == b"one"
+
+
+def test_an_error_that_the_system_has_no_words_for_is_told_in_its_own(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError("the disk went away")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OutputError, match="the disk went away; choose another place"):
+        write_bytes(old, b"new")
+    assert_only_the_old_file(old)
 
 
 def test_a_folder_in_the_place_of_the_file_is_one_error(tmp_path: Path) -> None:
