@@ -1,9 +1,11 @@
-"""What a benchmark ran on, in one line."""
+"""What a benchmark ran on, in one line, and which network it takes unless told otherwise."""
 
 import datetime
 import os
 import platform
 from pathlib import Path
+
+CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "rnn-spn-d3.safetensors"
 
 
 def describe(device: str = "cpu") -> str:

@@ -12,12 +12,10 @@ from torch.nn import functional as F
 
 from exporters.onnx_graph import build_graph
 from exporters.to_onnx import export
-from rnnspn.config import DataConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.models.networks import Network
-from rnnspn.training.checkpoint import Checkpoint, RunConfig
-from rnnspn.training.recipes import train_config
+from rnnspn.training.checkpoint import Checkpoint
 
 PICTURES = 512
 TOLERANCE = 1e-3
@@ -58,17 +56,12 @@ class Naive(nn.Module):
         return probabilities.argmax(-1), probabilities
 
 
-def write_models(folder: Path, checkpoint: Path | None) -> None:
+def write_models(folder: Path, checkpoint: Path) -> None:
     """Write every file and the pictures into a folder, and make sure that the naive network is the same network."""
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(PICTURES))[0]
     np.save(folder / "pictures.npy", pictures)
     source = folder / "network.safetensors"
-    if checkpoint is None:
-        network = _untrained()
-        config = RunConfig(network.config, DataConfig(), train_config("best", network.config))
-        Checkpoint(config, {}, network.state_dict()).save(source)
-    else:
-        source.write_bytes(checkpoint.read_bytes())
+    source.write_bytes(checkpoint.read_bytes())
     network = Checkpoint.load(source).network().eval()
     export(source, folder / "rnnspn.onnx", bfloat16=find_spec("onnxruntime_ep_openvino") is not None)
     plain = build_graph(network, fold=False, trim=False, rescale=False, fill=False, activate=False)
@@ -80,13 +73,6 @@ def write_models(folder: Path, checkpoint: Path | None) -> None:
     if difference > TOLERANCE:
         raise SystemExit(f"the naive network differs from ours by {difference:.2g}")
     _export_naive(naive, images[:4], folder / "naive.onnx")
-
-
-def _untrained() -> Network:
-    torch.manual_seed(0)
-    network = Network(family_config("rnn-spn"))
-    network.localisation.affine.start_at(0.34)  # the time of sampling depends on where the glimpses lie
-    return network
 
 
 def _export_naive(naive: Naive, example: Tensor, path: Path) -> None:

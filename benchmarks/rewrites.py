@@ -3,7 +3,7 @@
 Exports a network as it is, with one rewrite at a time, with all but one, and with all; runs every file on one thread,
 in turn, several times over. The time of sampling depends on where the glimpses lie: give a trained checkpoint.
 
-Run: python benchmarks/rewrites.py CHECKPOINT [--batch 16] [--rounds 9]
+Run: python benchmarks/rewrites.py [CHECKPOINT] [--batch 16] [--rounds 9]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from machine import describe
+from machine import CHECKPOINT, describe
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +36,7 @@ RUNS = 40
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
