@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture fuzz lint check format bench peers gpu-check examples lock audit clean
+.PHONY: help demo test torture fuzz mutation lint check format bench peers gpu-check examples lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ torture: $(VENV)/.dev ## try to break it, for an hour; writes docs/reliability.m
 fuzz: $(VENV)/.fuzz ## look for pictures and models that are not survived, for twenty minutes (Linux)
 	$(BIN)/python -m tests.torture.fuzz picture --seconds 600
 	$(BIN)/python -m tests.torture.fuzz model --seconds 600
+
+mutation: $(VENV)/.mutation ## see whether the tests notice changed code; writes docs/mutation.json
+	$(BIN)/python benchmarks/mutation.py
 
 lint: $(VENV)/.dev ## format, lint, types, architecture
 	$(BIN)/ruff format --check
@@ -74,6 +77,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PIP) --editable '.[cpu,openvino,train,dev]'
 	@touch $@
 
-$(VENV)/.fuzz: $(VENV)/.dev
-	$(PIP) --editable '.[fuzz]'
+$(VENV)/.fuzz $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.dev
+	$(PIP) --editable '.[$*]'
 	@touch $@
