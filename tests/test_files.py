@@ -6,7 +6,7 @@ import pytest
 
 from rnnspn import files
 from rnnspn.errors import OutputError
-from rnnspn.files import replacing, write_bytes, write_text
+from rnnspn.files import move, replacing, reserved, write_bytes, write_text
 
 
 @pytest.fixture
@@ -103,7 +103,10 @@ def test_contents_are_on_the_disk_before_the_name_is(old: Path, monkeypatch: pyt
     with replacing(old) as temporary:
         temporary.write_bytes(b"newest")
     write_text(old, "and text")
-    assert order == ["file", "name", "folder"] * 2
+    (old.parent / "finished").write_bytes(b"finished")
+    move(old.parent / "finished", old)
+    assert old.read_bytes() == b"finished"
+    assert order == ["file", "name", "folder"] * 3
 
 
 def test_two_writers_at_once_do_not_share_a_temporary_file(old: Path) -> None:
@@ -123,6 +126,32 @@ def test_a_file_that_bears_the_temporary_name_is_left_alone(old: Path, monkeypat
             write_bytes(old, b"two")
         assert temporary.read_bytes() == b"one"
     assert old.read_bytes() == b"one"
+
+
+def test_a_reserved_file_is_made_with_its_folders_and_kept_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "folder" / "file"
+    for content, added in ((b"", b"one"), (b"one", b"two")):
+        with reserved(path) as stream:
+            assert stream.read() == content
+            stream.write(added)
+    assert path.read_bytes() == b"onetwo"
+
+
+def test_a_file_that_cannot_be_reserved_is_one_error(old: Path) -> None:
+    for place in (old / "file", old.parent):
+        with pytest.raises(OutputError, match="cannot write") as caught, reserved(place):
+            pass
+        assert "\n" not in str(caught.value)
+    assert_only_the_old_file(old)
+
+
+def test_a_reserved_file_is_free_again_when_its_user_is_done(old: Path) -> None:
+    with reserved(old):
+        for _ in range(2):
+            with pytest.raises(OutputError, match="another run is writing"), reserved(old):
+                pass
+    with reserved(old) as stream:
+        assert stream.read() == b"old"
 
 
 def test_an_error_that_the_system_has_no_words_for_is_told_in_its_own(
