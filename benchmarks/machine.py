@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "rnn-spn-d3.safetensors"
+MODEL = Path(__file__).parents[1] / "assets" / "models" / "rnn-spn-d3.onnx"
 
 
 def describe(device: str = "cpu") -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exporters.from_onnx import checkpoint_of
 from exporters.onnx_graph import build_graph
 from exporters.to_onnx import export
 from rnnspn.data.mnist import load_mnist
@@ -61,7 +62,7 @@ def write_models(folder: Path, checkpoint: Path) -> None:
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(PICTURES))[0]
     np.save(folder / "pictures.npy", pictures)
     source = folder / "network.safetensors"
-    source.write_bytes(checkpoint.read_bytes())
+    checkpoint_of(checkpoint).save(source)
     network = Checkpoint.load(source).network().eval()
     export(source, folder / "rnnspn.onnx", bfloat16=find_spec("onnxruntime_ep_openvino") is not None)
     plain = build_graph(network, fold=False, trim=False, rescale=False, fill=False, activate=False)

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from machine import CHECKPOINT, describe
+from machine import MODEL, describe
 from peer_models import write_models
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +46,7 @@ SWEEP_SECONDS, MEASURE_SECONDS = 0.4, 2.0
 def main() -> None:
     """Measure and print; with --peer, be one of the peers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--checkpoint", type=Path, default=MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chart", type=Path)
     parser.add_argument("--json", type=Path)

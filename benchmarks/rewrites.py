@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from machine import CHECKPOINT, describe
+from machine import MODEL, describe
 from rich.console import Console
 from rich.table import Table
 
+from exporters.from_onnx import checkpoint_of
 from exporters.onnx_graph import build_graph
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.models.networks import Network
-from rnnspn.training.checkpoint import Checkpoint
 
 REWRITES = {
     "fold": "1/255 in the weights",
@@ -36,11 +36,11 @@ RUNS = 40
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT)
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=MODEL)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    network = Checkpoint.load(options.checkpoint).network()
+    network = checkpoint_of(options.checkpoint).network()
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(options.batch))[0]
     choices = {"none": set(), **{name: {name} for name in REWRITES}}
     choices |= {f"all but {name}": REWRITES.keys() - {name} for name in REWRITES} | {"all": set(REWRITES)}

@@ -34,7 +34,8 @@ def train(
         Path | None, typer.Option(help="The run's folder.", show_default="runs/MODEL-RECIPE, numbered")
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="A run's model.safetensors to start from.", show_default="random weights")
+        Path | None,
+        typer.Option(help="A model.safetensors or .onnx to start from.", show_default="random weights"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with the newest run.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
@@ -44,8 +45,8 @@ def train(
 ) -> None:
     """Train a model; everything about it goes into its run folder."""
     console.needs("train", "torch", "safetensors", "matplotlib")
+    from exporters.from_onnx import checkpoint_of
     from rnnspn.training import runs
-    from rnnspn.training.checkpoint import Checkpoint
     from rnnspn.training.loop import Trainer
     from rnnspn.training.processes import Processes
 
@@ -65,7 +66,7 @@ def train(
         if resume:
             trainer.restore()
         elif start_from:
-            trainer.start_from(Checkpoint.load(start_from))
+            trainer.start_from(checkpoint_of(start_from))
         finished = trainer.run()
     if not finished:
         if processes.writes:

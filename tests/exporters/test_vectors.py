@@ -1,5 +1,4 @@
 import base64
-import hashlib
 import json
 from pathlib import Path
 
@@ -34,9 +33,3 @@ def test_vectors_of_another_model_are_of_its_size(model_path: Path, tmp_path: Pa
         assert len(base64.b64decode(vector["image"])) == model.metadata.height * model.metadata.width
         assert np.array(vector["theta"]).shape == (3, 2, 3)
         assert np.array(vector["probabilities"]).sum(axis=-1) == pytest.approx([1, 1, 1], abs=1e-4)
-
-
-def test_the_bundled_model_comes_from_the_checkpoint_beside_it() -> None:
-    checkpoint = Path(__file__).parents[2] / "assets" / "checkpoints" / "rnn-spn-d3.safetensors"
-    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert model_file.load(model_file.BUNDLED).metadata.checkpoint_sha256 == sha256
