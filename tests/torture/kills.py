@@ -127,7 +127,10 @@ def kill_training(folder: Path, kills: int, chance: random.Random, outcome: Outc
             shutil.rmtree(place)
     if (place / "checkpoint.safetensors").exists():
         _run(program.again)
-        _compare_runs(whole, place, outcome)
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        _run(program.first)
+    _compare_runs(whole, place, outcome)
 
 
 def _compare_runs(whole: Path, place: Path, outcome: Outcome) -> None:
