@@ -7,6 +7,8 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from cli.vectors import vectors as write_vectors
+from rnnspn.errors import ConfigError
 
 if TYPE_CHECKING:
     from exporters.to_onnx import Export
@@ -30,6 +32,9 @@ def export(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Allow --provider openvino-bfloat16, if that costs no more.")
     ] = False,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Write golden vectors beside the .onnx file, as rnnspn vectors does.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Export a model; the file is written only if it agrees with PyTorch."""
@@ -37,6 +42,8 @@ def export(
     from exporters import to_onnx, to_ort
     from rnnspn.training.checkpoint import find_model
 
+    if vectors and file.suffix == to_ort.SUFFIX:
+        raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
     source = checkpoint or find_model()
     if checkpoint is None:
         say(f"checkpoint: {source}", quiet=quiet)
@@ -46,6 +53,8 @@ def export(
         written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
     for line in _lines(written):
         say(line, quiet=quiet)
+    if vectors:
+        write_vectors(str(file), quiet=quiet)
 
 
 def _lines(written: "Export") -> list[str]:

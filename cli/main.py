@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, console, data, doctor, evaluate, export, inspect, predict, reproduce, train
+from cli import bench, console, data, doctor, evaluate, export, inspect, predict, reproduce, train, vectors
 from rnnspn import __version__
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(predict.predict)
 app.command()(inspect.inspect)
+app.command()(vectors.vectors)
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.command()(reproduce.reproduce)

@@ -1,0 +1,107 @@
+"""Golden vectors: a few pictures with what a model says about them, so that a client in any language can check itself.
+
+The file is one JSON document:
+
+| field | meaning |
+|---|---|
+| `schema_version` | 1 |
+| `model` | `file` and `sha256` of the model |
+| `height`, `width` | size of every picture, H and W in pixels |
+| `tolerances` | largest difference allowed in each number of `probabilities` and `theta`; `digits` must be equal |
+| `runtime` | what gave the answers |
+| `vectors` | for each picture `image`, its H x W grey levels row by row in base64, and the outputs of the contract |
+
+Shapes: n pictures, H x W pixels.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters import pictures
+from rnnspn import contract
+from rnnspn.errors import ModelFileError
+from rnnspn.files import write_text
+from rnnspn.inference import session
+from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.session import Outputs
+
+SCHEMA_VERSION = 1
+TOLERANCE = 1e-4
+"""Processors and versions of the runtime differ by less."""
+CLEAR_MARGIN = 1e-3
+"""Only pictures are taken whose two best classes are further apart than this at every step."""
+_PICTURES = 8
+_CANDIDATES = 64
+_NOISE = 1
+_DECIMALS = 7
+
+
+def vectors_file(model: Path) -> Path:
+    """Return where the golden vectors of a model lie by default: beside it."""
+    return model.with_suffix(".vectors.json")
+
+
+def write_vectors(model: ModelFile, target: Path) -> int:
+    """Run a model on the CPU and write its golden vectors.
+
+    Args:
+        model: A checked model.
+        target: The JSON file to make or replace.
+
+    Returns:
+        How many pictures it holds.
+
+    Raises:
+        DataError: MNIST, which the pictures are made of, is missing.
+        MissingPackageError: ONNX Runtime is not installed.
+        ModelFileError: ONNX Runtime refuses the model, or nothing that it reads is clear.
+        OutputError: The file cannot be written.
+    """
+    document = vectors(model)
+    write_text(target, json.dumps(document, indent=1) + "\n")
+    return len(document["vectors"])
+
+
+def vectors(model: ModelFile) -> dict[str, Any]:
+    """Return a model's golden vectors as a dictionary that JSON can hold; errors as for `write_vectors`."""
+    import onnxruntime
+
+    about = model.metadata
+    shown = np.concatenate(
+        [
+            pictures.extremes(_NOISE, about.height, about.width),
+            pictures.synthesised(_CANDIDATES, about.steps, about.height, about.width),
+        ]
+    )
+    outputs = session.open_engine(model, "cpu").run(shown)
+    two_best = np.sort(outputs.probabilities, axis=-1)[..., -2:]
+    clear = (two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN).all(axis=1)
+    if not clear.any():
+        raise ModelFileError(f"{model.path} is sure of nothing that it reads; train it before making vectors")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": {"file": model.path.name, "sha256": model.sha256},
+        "height": about.height,
+        "width": about.width,
+        "tolerances": {contract.PROBABILITIES: TOLERANCE, contract.THETA: TOLERANCE},
+        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+        "vectors": [_vector(shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
+    }
+
+
+def _vector(picture: NDArray[np.uint8], outputs: Outputs, index: int) -> dict[str, Any]:
+    vector = {
+        "image": base64.b64encode(picture.tobytes()).decode(),
+        contract.DIGITS: outputs.digits[index].tolist(),
+        contract.PROBABILITIES: _rounded(outputs.probabilities[index]),
+    }
+    return vector if outputs.theta is None else vector | {contract.THETA: _rounded(outputs.theta[index])}
+
+
+def _rounded(values: NDArray[np.float32]) -> Any:
+    return values.astype(np.float64).round(_DECIMALS).tolist()
