@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# No package of ONNX Runtime itself carries its headers; this one for Unity does.
+HEADERS_SHA256 := e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc801785d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lint check format bench peers gpu-check lock audit clean
+.PHONY: help demo test examples torture lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +19,13 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/pytest
+
+examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C
+	cd examples/javascript && npm install --no-audit --no-fund
+	rm -rf examples/c/include && mkdir examples/c/include
+	cd examples/c/include && npm pack --silent com.github.asus4.onnxruntime@0.4.9 >/dev/null \
+	  && echo "$(HEADERS_SHA256)  com.github.asus4.onnxruntime-0.4.9.tgz" | sha256sum --check --quiet \
+	  && tar -xzf *.tgz --wildcards --strip-components 7 '*-simulator/onnxruntime.framework/Headers/*.h' && rm *.tgz
 
 torture: $(VENV)/.dev ## try to break it, for an hour; writes docs/reliability.md
 	$(BIN)/python -m tests.torture

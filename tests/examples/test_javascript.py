@@ -1,0 +1,69 @@
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.vectors import vectors_file
+from rnnspn.inference import model_file
+from tests.cli.program import ROOT
+
+FOLDER = ROOT / "examples" / "javascript"
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    pytest.mark.skipif(not (FOLDER / "node_modules").is_dir(), reason="its packages are not installed: make examples"),
+]
+
+
+def read(*arguments: object) -> tuple[int, str, str]:
+    command = ["node", FOLDER / "read.js", model_file.bundled(), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def changed_vectors(folder: Path, **changes: Any) -> Path:
+    document = json.loads(vectors_file(model_file.bundled()).read_text())
+    document["model"] |= changes.pop("model", {})
+    document["vectors"][5] |= changes
+    path = folder / "changed.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_the_client_reads_the_plain_samples() -> None:
+    labels = dict(line.split(",") for line in (ROOT / "assets/images/labels.csv").read_text().splitlines()[1:])
+    plain = {name: label for name, label in labels.items() if name.endswith("plain.png")}
+    assert len(plain) == 10
+    code, out, err = read(*(ROOT / "assets/images" / name for name in plain))
+    assert (code, err) == (0, "")
+    assert [line.split("\t") for line in out.splitlines()] == [
+        [str(ROOT / "assets/images" / name), label] for name, label in plain.items()
+    ]
+
+
+def test_the_client_agrees_with_the_golden_vectors() -> None:
+    assert read("--vectors", vectors_file(model_file.bundled())) == (0, "8 vectors agree\n", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"digits": [0, 0, 0]}, "digits of picture 5"),
+        ({"theta": [[[0.5, 0, 0], [0, 0.5, 0]]] * 3}, "theta of picture 5"),
+        ({"model": {"sha256": "0" * 64}}, "of another model"),
+    ],
+)
+def test_the_client_notices_answers_that_differ(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    code, out, err = read("--vectors", changed_vectors(tmp_path, **changes))
+    assert (code, out) == (1, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    code, out, err = read(tmp_path / "text.png")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
