@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HEADERS_SHA256 := e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc801785d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples torture lint check format bench peers gpu-check lock audit clean
+.PHONY: help demo test test-gpu-package examples torture lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,10 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/pytest
+
+test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxruntime-gpu in the place of onnxruntime
+	$(VENV)/gpu-package/bin/python -m pytest tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py \
+	  tests/cli/test_main.py tests/cli/test_predict.py -m 'not slow'
 
 examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C
 	cd examples/javascript && npm install --no-audit --no-fund
@@ -74,4 +78,13 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[cpu,openvino,train,dev]'
+	@touch $@
+
+# The CUDA libraries that the extra `gpu` brings are several GB and of no use without a GPU.
+$(VENV)/.gpu-package: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/gpu-package
+	$(VENV)/gpu-package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable . flatbuffers hypothesis packaging protobuf pytest
+	$(VENV)/gpu-package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-deps onnxruntime-gpu
 	@touch $@
