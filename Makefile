@@ -11,7 +11,7 @@ HEADERS_SHA256 := e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc80178
 .PHONY: help demo test test-gpu-package examples torture lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 	$(BIN)/rnnspn predict assets/images --model bundled --format table --annotate demo
