@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# No package of ONNX Runtime itself carries its headers; this one for Unity does.
+HEADERS_SHA256 := e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc801785d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture fuzz mutation lint check format bench peers gpu-check examples lock audit clean
+.PHONY: help demo test test-gpu-package examples torture lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 	$(BIN)/rnnspn predict assets/images --model bundled --format table --annotate demo
@@ -17,6 +19,17 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/pytest
+
+test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxruntime-gpu in the place of onnxruntime
+	$(VENV)/gpu-package/bin/python -m pytest tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py \
+	  tests/cli/test_main.py tests/cli/test_predict.py -m 'not slow'
+
+examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C
+	cd examples/javascript && npm install --no-audit --no-fund
+	rm -rf examples/c/include && mkdir examples/c/include
+	cd examples/c/include && npm pack --silent com.github.asus4.onnxruntime@0.4.9 >/dev/null \
+	  && echo "$(HEADERS_SHA256)  com.github.asus4.onnxruntime-0.4.9.tgz" | sha256sum --check --quiet \
+	  && tar -xzf *.tgz --wildcards --strip-components 7 '*-simulator/onnxruntime.framework/Headers/*.h' && rm *.tgz
 
 torture: $(VENV)/.dev ## try to break it, for an hour; writes docs/reliability.md
 	$(BIN)/python -m tests.torture
@@ -77,6 +90,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PIP) --editable '.[cpu,openvino,train,dev]'
 	@touch $@
 
-$(VENV)/.fuzz $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.dev
-	$(PIP) --editable '.[$*]'
+# The CUDA libraries that the extra `gpu` brings are several GB and of no use without a GPU.
+$(VENV)/.gpu-package: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/gpu-package
+	$(VENV)/gpu-package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable . flatbuffers hypothesis packaging protobuf pytest
+	$(VENV)/gpu-package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --no-deps onnxruntime-gpu
 	@touch $@

@@ -1,16 +1,23 @@
-"""`rnnspn export`: write a model as one `.onnx` file that agrees with PyTorch."""
+"""`rnnspn export`: write a model as one `.onnx` or `.ort` file that agrees with PyTorch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli import console
 from cli.console import Quiet, say
+from cli.vectors import vectors as write_vectors
+from rnnspn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from exporters.to_onnx import Export
 
 
 def export(
-    file: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    file: Annotated[
+        Path, typer.Argument(help="The .onnx file to write, or an .ort file for reduced builds of ONNX Runtime.")
+    ],
     checkpoint: Annotated[
         Path | None, typer.Option(help="A run's model.safetensors.", show_default="the newest under runs/")
     ] = None,
@@ -25,28 +32,42 @@ def export(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Allow --provider openvino-bfloat16, if that costs no more.")
     ] = False,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Write golden vectors beside the .onnx file, as rnnspn vectors does.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Export a model; the file is written only if it agrees with PyTorch."""
     console.needs("train", "torch", "safetensors", "onnxscript")
-    from exporters import to_onnx
+    from exporters import to_onnx, to_ort
     from rnnspn.training.checkpoint import find_model
 
+    if vectors and file.suffix == to_ort.SUFFIX:
+        raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
     source = checkpoint or find_model()
     if checkpoint is None:
         say(f"checkpoint: {source}", quiet=quiet)
-    written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
+    if file.suffix == to_ort.SUFFIX:
+        written = to_ort.export(source, file, opset, precision, bfloat16)
+    else:
+        written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
+    for line in _lines(written):
+        say(line, quiet=quiet)
+    if vectors:
+        write_vectors(str(file), quiet=quiet)
+
+
+def _lines(written: "Export") -> list[str]:
     parity = written.parity
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
-    say(
+    beside = "".join(f"; {path}" for path in written.beside)
+    return [
         f"agrees with PyTorch on {parity.pictures} pictures at batch {', '.join(map(str, parity.batches))}: "
         f"largest difference {differences} (allowed {parity.tolerance:g})",
-        quiet=quiet,
-    )
-    for accuracy in written.costs.values():
-        say(
+        *(
             f"{accuracy.precision}: {accuracy.reduced:.2%} of {accuracy.sequences} sequences right, "
-            f"float32 {accuracy.full:.2%}",
-            quiet=quiet,
-        )
-    say(f"wrote {file}: {written.size_bytes / 1e6:.1f} MB, {written.nodes} nodes", quiet=quiet)
+            f"float32 {accuracy.full:.2%}"
+            for accuracy in written.costs.values()
+        ),
+        f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB, {written.nodes} nodes{beside}",
+    ]

@@ -1,4 +1,4 @@
-"""`rnnspn vectors`: let clients in other languages check themselves."""
+"""`rnnspn vectors`: golden vectors, with which a client in any language checks itself."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +11,16 @@ from cli.console import Quiet, say
 def vectors(
     model: Annotated[str, typer.Argument(help="An .onnx file, or 'bundled'.")],
     output: Annotated[
-        Path | None, typer.Option(help="The JSON file to write.", show_default="MODEL.vectors.json, beside the model")
+        Path | None, typer.Option(help="The JSON file to write.", show_default="beside the model; here for bundled")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write pictures and what a model says of them, for clients in other languages to check themselves."""
-    from exporters.vectors import write_vectors
+    """Write a few pictures and what an exported model says about them, for testing clients in other languages."""
+    from exporters import vectors as golden
     from rnnspn.inference import model_file
 
-    loaded = model_file.load(model)
-    target = output or loaded.path.with_suffix(".vectors.json")
-    count = write_vectors(loaded, target)
-    say(f"wrote {target}: {count} pictures", quiet=quiet)
+    checked = model_file.load(model)
+    beside = Path(checked.path.name) if model == model_file.BUNDLED else checked.path
+    target = output or golden.vectors_file(beside)
+    count = golden.write_vectors(checked, target)
+    say(f"wrote {target}: {count} pictures, model sha256 {checked.sha256[:12]}", quiet=quiet)

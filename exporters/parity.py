@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exporters import pictures as standard_pictures
 from rnnspn import contract
 from rnnspn.config import ModelConfig
-from rnnspn.data.mnist import load_mnist
-from rnnspn.data.sequences import DIGIT, Sequences
 from rnnspn.errors import MissingPackageError, ParityError
 from rnnspn.models.networks import Network
 
@@ -55,12 +54,8 @@ def parity_pictures(config: ModelConfig) -> NDArray[np.uint8]:
     Raises:
         DataError: MNIST is missing.
     """
-    height, width = max(config.height, DIGIT), max(config.width, DIGIT * config.steps + 1)
-    sequences = Sequences(load_mnist(), "test", steps=config.steps, height=height, width=width)
-    pictures = sequences.pictures(np.arange(PICTURES))[0][:, : config.height, : config.width]
-    size = (config.height, config.width)
-    noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *size), dtype=np.uint8)
-    return np.concatenate([pictures, np.zeros((1, *size), np.uint8), np.full((1, *size), 255, np.uint8), noise])
+    synthesised = standard_pictures.synthesised(PICTURES, config.steps, config.height, config.width)
+    return np.concatenate([synthesised, standard_pictures.extremes(_NOISE, config.height, config.width)])
 
 
 def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) -> Parity:

@@ -13,11 +13,31 @@ from exporters.parity import Parity, check_parity, parity_pictures
 from exporters.precision import Accuracy, Precision, check_accuracy, reader, store_weights
 from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
+from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
 
 STORED_WEIGHTS = "stored_weights"
 MAX_ACCURACY_DROP = 0.1
 """Points of whole-sequence accuracy."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that passed its gates and is not written yet.
+
+    Attributes:
+        content: The serialised `.onnx` file.
+        nodes: Nodes in its graph.
+        network: What it was made from.
+        parity: Its agreement with PyTorch, float32 compared with float32.
+        costs: What fewer bits cost, under the keys of the metadata's parity record.
+    """
+
+    content: bytes
+    nodes: int
+    network: Network
+    parity: Parity
+    costs: dict[str, Accuracy]
 
 
 @dataclass(frozen=True)
@@ -27,9 +47,10 @@ class Export:
     Attributes:
         path: The file.
         size_bytes: Its size.
-        nodes: Nodes in its graph.
-        parity: Its agreement with PyTorch, float32 compared with float32.
+        nodes: Nodes in the exported graph.
+        parity: The file's agreement with PyTorch, float32 compared with float32.
         costs: What fewer bits cost, under the keys of the metadata's parity record.
+        beside: Files that belong to it.
     """
 
     path: Path
@@ -37,6 +58,7 @@ class Export:
     nodes: int
     parity: Parity
     costs: dict[str, Accuracy]
+    beside: tuple[Path, ...] = ()
 
 
 def export(
@@ -68,6 +90,20 @@ def export(
         ProviderError: `bfloat16` without OpenVINO's provider.
         OutputError: The file cannot be written.
     """
+    made = make(checkpoint_path, target, opset, precision, max_accuracy_drop, bfloat16)
+    write_bytes(target, made.content)
+    return Export(target, len(made.content), made.nodes, made.parity, made.costs)
+
+
+def make(
+    checkpoint_path: Path,
+    target: Path,
+    opset: int = OPSET,
+    precision: Precision = "float32",
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    bfloat16: bool = False,
+) -> Made:
+    """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
     checkpoint = Checkpoint.load(checkpoint_path)
     network = checkpoint.network()
     model = build_graph(network, opset)
@@ -86,9 +122,7 @@ def export(
         check(BFLOAT16, "bfloat16", "openvino-bfloat16")
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity, costs).to_json()
-    data = model.SerializeToString()
-    write_bytes(target, data)
-    return Export(target, len(data), len(model.graph.node), parity, costs)
+    return Made(model.SerializeToString(), len(model.graph.node), network, parity, costs)
 
 
 def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, costs: dict[str, Accuracy]) -> ModelMetadata:

@@ -1,6 +1,17 @@
-"""Golden vectors: pictures and what a model says of them, so that a client in any language can check itself.
+"""Golden vectors: a few pictures with what a model says about them, so that a client in any language can check itself.
 
-Shapes: n pictures, T steps, G glimpses a picture, H x W pixels, K classes.
+The file is one JSON document:
+
+| field | meaning |
+|---|---|
+| `schema_version` | 1 |
+| `model` | `file` and `sha256` of the model |
+| `height`, `width` | size of every picture, H and W in pixels |
+| `tolerances` | largest difference allowed in each number of `probabilities` and `theta`; `digits` must be equal |
+| `runtime` | what gave the answers |
+| `vectors` | for each picture `image`, its H x W grey levels row by row in base64, and the outputs of the contract |
+
+Shapes: n pictures, H x W pixels.
 """
 
 import base64
@@ -11,67 +22,86 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import DataConfig, family_config
-from rnnspn.data.examples import sequences
-from rnnspn.data.mnist import load_mnist
+from exporters import pictures
+from rnnspn import contract
+from rnnspn.errors import ModelFileError
 from rnnspn.files import write_text
+from rnnspn.inference import session
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.session import open_engine
+from rnnspn.inference.session import Outputs
 
-PICTURES = 6
-TOLERANCE = 1e-3
-"""How far a client's probabilities and thetas may be off: other runtimes round otherwise."""
-_DECIMALS = 6
+SCHEMA_VERSION = 1
+TOLERANCE = 1e-4
+"""Processors and versions of the runtime differ by less."""
+CLEAR_MARGIN = 1e-3
+"""Only pictures are taken whose two best classes are further apart than this at every step."""
+_PICTURES = 8
+_CANDIDATES = 64
+_NOISE = 1
+_DECIMALS = 7
+
+
+def vectors_file(model: Path) -> Path:
+    """Return where the golden vectors of a model lie by default: beside it."""
+    return model.with_suffix(".vectors.json")
 
 
 def write_vectors(model: ModelFile, target: Path) -> int:
-    """Write the vectors of a model: synthesised test pictures, one all black and one of noise.
+    """Run a model on the CPU and write its golden vectors.
 
     Args:
-        model: A checked model; it is run on the CPU.
-        target: The JSON file to make or replace. It holds the model's SHA-256, its alphabet, the tolerance, and of
-            each picture `image` (base64 of H*W bytes, row by row), `digits`, `probabilities` and `theta`.
+        model: A checked model.
+        target: The JSON file to make or replace.
 
     Returns:
-        The number of pictures.
+        How many pictures it holds.
 
     Raises:
-        DataError: MNIST is missing.
+        DataError: MNIST, which the pictures are made of, is missing.
         MissingPackageError: ONNX Runtime is not installed.
+        ModelFileError: ONNX Runtime refuses the model, or nothing that it reads is clear.
         OutputError: The file cannot be written.
     """
-    pictures = _pictures(model)
-    outputs = open_engine(model, "cpu").run(pictures)
-    vectors = [
-        {
-            "image": base64.b64encode(picture.tobytes()).decode(),
-            "digits": outputs.digits[index].tolist(),
-            "probabilities": _rounded(outputs.probabilities[index]),
-            **({} if outputs.theta is None else {"theta": _rounded(outputs.theta[index])}),
-        }
-        for index, picture in enumerate(pictures)
-    ]
+    document = vectors(model)
+    write_text(target, json.dumps(document, indent=1) + "\n")
+    return len(document["vectors"])
+
+
+def vectors(model: ModelFile) -> dict[str, Any]:
+    """Return a model's golden vectors as a dictionary that JSON can hold; errors as for `write_vectors`."""
+    import onnxruntime
+
     about = model.metadata
-    document = {
-        "model_sha256": model.sha256,
-        "alphabet": about.alphabet,
+    shown = np.concatenate(
+        [
+            pictures.extremes(_NOISE, about.height, about.width),
+            pictures.synthesised(_CANDIDATES, about.steps, about.height, about.width),
+        ]
+    )
+    outputs = session.open_engine(model, "cpu").run(shown)
+    two_best = np.sort(outputs.probabilities, axis=-1)[..., -2:]
+    clear = (two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN).all(axis=1)
+    if not clear.any():
+        raise ModelFileError(f"{model.path} is sure of nothing that it reads; train it before making vectors")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": {"file": model.path.name, "sha256": model.sha256},
         "height": about.height,
         "width": about.width,
-        "tolerance": TOLERANCE,
-        "vectors": vectors,
+        "tolerances": {contract.PROBABILITIES: TOLERANCE, contract.THETA: TOLERANCE},
+        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+        "vectors": [_vector(shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
     }
-    write_text(target, json.dumps(document, indent=1) + "\n")
-    return len(vectors)
 
 
-def _pictures(model: ModelFile) -> NDArray[np.uint8]:
-    about = model.metadata
-    config = family_config(about.family, steps=about.steps, height=about.height, width=about.width)
-    pictures = sequences(load_mnist(), "test", DataConfig(), config).pictures(np.arange(PICTURES))[0]
-    size = (about.height, about.width)
-    noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-    return np.concatenate([pictures, np.zeros((1, *size), np.uint8), noise[None]])
+def _vector(picture: NDArray[np.uint8], outputs: Outputs, index: int) -> dict[str, Any]:
+    vector = {
+        "image": base64.b64encode(picture.tobytes()).decode(),
+        contract.DIGITS: outputs.digits[index].tolist(),
+        contract.PROBABILITIES: _rounded(outputs.probabilities[index]),
+    }
+    return vector if outputs.theta is None else vector | {contract.THETA: _rounded(outputs.theta[index])}
 
 
 def _rounded(values: NDArray[np.float32]) -> Any:
-    return np.round(values.astype(np.float64), _DECIMALS).tolist()
+    return values.astype(np.float64).round(_DECIMALS).tolist()

@@ -81,7 +81,7 @@ def test_no_command_opens_a_connection(tmp_path: Path) -> None:
     images = str(ROOT / "assets" / "images")
     for arguments in (
         ["train", "--epochs", "1", "--limit", "64", "-q"],
-        ["export", "model.onnx", "-q"],
+        ["export", "model.onnx", "--vectors", "-q"],
         ["predict", images, "--annotate", "drawn", "-q"],
         ["evaluate", "bundled", "--data", images, "-q"],
         ["inspect", "model.onnx"],

@@ -21,6 +21,8 @@ MAX_BYTES = 512 * 2**20
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_ORT_MARK = b"ORTM"
+"""At byte 4, it makes ONNX Runtime take a file for one of its own format, which nothing here could check."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def _read(path: Path) -> bytes:
 def _parse(content: bytes) -> "ModelProto":
     import onnx
 
+    if content[4:8] == _ORT_MARK:
+        raise ModelFileError("expected an .onnx file, got one in ORT format; name the .onnx file it was made from")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)

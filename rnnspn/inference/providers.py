@@ -76,9 +76,7 @@ def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions") -> "Inferenc
         session = runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cuda"]], enable_fallback=False)
     except Exception as error:
         raise ProviderError(f"CUDA does not start here: {one_line(error)}") from error
-    return _active(
-        session, "cuda", "CUDA does not start here; check that nvidia-smi works, and pip install 'rnnspn[gpu]'"
-    )
+    return _active(session, "cuda", "check that nvidia-smi works, and pip install 'rnnspn[gpu]'")
 
 
 def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precision: str) -> "InferenceSession":

@@ -2,6 +2,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -23,6 +24,7 @@ from rnnspn.inference.providers import BATCHES
 from tests import handmade
 
 ROOT = Path(__file__).parents[2]
+WITHOUT_GPU = pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="CUDA may really work here")
 
 
 def _command(*arguments) -> list[str]:
@@ -129,13 +131,27 @@ def test_wrong_usage_is_one_line_and_exit_2(run, arguments):
     _assert_one_line(run(*arguments), 2, "--help")
 
 
+@WITHOUT_GPU
 def test_a_provider_that_cannot_run_is_one_line_and_exit_4(run, pictures, model_path):
     import onnxruntime
 
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this runtime may really have CUDA")
     result = run("predict", pictures, "--model", model_path, "--provider", "cuda")
     _assert_one_line(result, 4, "pip install 'rnnspn[gpu]'")
+    built_for_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    assert ("nvidia-smi" in result.stderr) == built_for_cuda
+
+
+@WITHOUT_GPU
+def test_without_a_gpu_auto_reads_on_the_cpu_and_nothing_warns_of_it(pictures, model_path):
+    command = _command("predict", pictures / "good.png", "--model", model_path)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment(), timeout=60)
+    assert result.returncode == 0
+    assert result.stdout.split("\t")[1] == "120"
+    model, provider, tally = result.stderr.splitlines()
+    assert model.startswith("model: ")
+    assert provider.startswith("provider: cpu (auto: ")
+    assert "nvidia-smi" not in provider
+    assert tally == "1 of 1 pictures read"
 
 
 def test_a_place_that_cannot_be_written_is_exit_5(run, pictures, model_path, tmp_path):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ TINY = ["train", "--epochs", "1", "--limit", "64"]
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the commands of the brief have been run, in order."""
     folder = tmp_path_factory.mktemp("workplace")
-    for arguments in (TINY, ["export", "model.onnx"], ["evaluate", "--json"]):
+    for arguments in (TINY, ["export", "model.onnx", "--vectors"], ["evaluate", "--json"]):
         code, out, err = rnnspn(folder, *arguments)
         assert code == 0, err
         (folder / f"{arguments[0]}.out").write_text(out)
@@ -33,6 +34,12 @@ def test_export_takes_the_newest_run_and_says_how_well_it_agrees(workplace: Path
     text = (workplace / "export.err").read_text()
     assert "checkpoint: runs/rnn-spn-d3-best/model.safetensors" in text
     assert "agrees with PyTorch on 263 pictures" in text
+
+
+def test_export_writes_vectors_of_the_very_file(workplace: Path) -> None:
+    document = json.loads((workplace / "model.vectors.json").read_text())
+    assert document["model"]["sha256"] == hashlib.sha256((workplace / "model.onnx").read_bytes()).hexdigest()
+    assert 1 <= len(document["vectors"]) <= 8
 
 
 def test_predict_reads_with_the_model_just_exported(workplace: Path) -> None:

@@ -2,55 +2,68 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exporters.vectors import vectors_file
 from rnnspn.inference import model_file
+from tests.cli.program import ROOT
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "javascript"
-MODEL = ROOT / "assets" / "models" / "rnn-spn-d3.onnx"
-VECTORS = MODEL.with_suffix(".vectors.json")
+FOLDER = ROOT / "examples" / "javascript"
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("node") and (EXAMPLE / "node_modules").exists()),
-    reason="needs Node.js, and npm install in examples/javascript",
-)
+pytestmark = [
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    pytest.mark.skipif(not (FOLDER / "node_modules").is_dir(), reason="its packages are not installed: make examples"),
+]
 
 
-def _node(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = ["node", "read.js", *map(str, arguments)]
-    return subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, check=False, timeout=60)
+def read(*arguments: object) -> tuple[int, str, str]:
+    command = ["node", FOLDER / "read.js", model_file.bundled(), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_the_client_reads_the_sample_pictures_of_the_models_size() -> None:
-    samples = [ROOT / "assets" / "images" / f"0{number}-plain.png" for number in range(10)]
-    done = _node(MODEL, *samples)
-    assert (done.returncode, done.stderr) == (0, "")
-    labels = dict(line.split(",") for line in (samples[0].parent / "labels.csv").read_text().splitlines())
-    assert done.stdout.splitlines() == [f"{sample}\t{labels[sample.name]}" for sample in samples]
+def changed_vectors(folder: Path, **changes: Any) -> Path:
+    document = json.loads(vectors_file(model_file.bundled()).read_text())
+    document["model"] |= changes.pop("model", {})
+    document["vectors"][5] |= changes
+    path = folder / "changed.json"
+    path.write_text(json.dumps(document))
+    return path
 
 
-def test_the_client_passes_on_the_golden_vectors() -> None:
-    done = _node(MODEL, "--vectors", VECTORS)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count(": agrees") == 8
+def test_the_client_reads_the_plain_samples() -> None:
+    labels = dict(line.split(",") for line in (ROOT / "assets/images/labels.csv").read_text().splitlines()[1:])
+    plain = {name: label for name, label in labels.items() if name.endswith("plain.png")}
+    assert len(plain) == 10
+    code, out, err = read(*(ROOT / "assets/images" / name for name in plain))
+    assert (code, err) == (0, "")
+    assert [line.split("\t") for line in out.splitlines()] == [
+        [str(ROOT / "assets/images" / name), label] for name, label in plain.items()
+    ]
+
+
+def test_the_client_agrees_with_the_golden_vectors() -> None:
+    assert read("--vectors", vectors_file(model_file.bundled())) == (0, "8 vectors agree\n", "")
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("digits", [9, 9, 8]), ("theta", None), ("probabilities", [[0.0] * 9] * 3)]
+    ("changes", "said"),
+    [
+        ({"digits": [0, 0, 0]}, "digits of picture 5"),
+        ({"theta": [[[0.5, 0, 0], [0, 0.5, 0]]] * 3}, "theta of picture 5"),
+        ({"model": {"sha256": "0" * 64}}, "of another model"),
+    ],
 )
-def test_the_client_notices_a_disagreement(tmp_path: Path, name: str, wrong: object) -> None:
-    golden = json.loads(VECTORS.read_text())
-    vector = golden["vectors"][2]
-    vector[name] = wrong if wrong else [[[value + 0.002 for value in row] for row in matrix] for matrix in vector[name]]
-    (tmp_path / "vectors.json").write_text(json.dumps(golden))
-    done = _node(MODEL, "--vectors", tmp_path / "vectors.json")
-    assert done.returncode == 1
-    assert done.stdout.count("DISAGREES") == 1
+def test_the_client_notices_answers_that_differ(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    code, out, err = read("--vectors", changed_vectors(tmp_path, **changes))
+    assert (code, out) == (1, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
 
 
-def test_vectors_of_another_model_are_refused(tmp_path: Path) -> None:
-    other = tmp_path / "other.onnx"
-    other.write_bytes(model_file.bundled().read_bytes() + b"\x0a\x00")
-    assert "of another model" in _node(other, "--vectors", VECTORS).stderr
+def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    code, out, err = read(tmp_path / "text.png")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)

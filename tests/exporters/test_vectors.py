@@ -1,35 +1,114 @@
 import base64
+import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import numpy_helper
 
-from exporters.vectors import write_vectors
+from exporters.vectors import vectors, vectors_file, write_vectors
+from rnnspn import contract
+from rnnspn.errors import ModelFileError
 from rnnspn.inference import model_file
-from rnnspn.inference.session import open_engine
+from rnnspn.inference.model_file import ModelFile
+from tests import handmade
+from tests.cli.program import rnnspn
 
 
-def test_the_bundled_vectors_are_of_the_bundled_model_and_hold() -> None:
-    bundled = model_file.load(model_file.BUNDLED)
-    golden = json.loads(bundled.path.with_suffix(".vectors.json").read_text())
-    assert golden["model_sha256"] == bundled.sha256, "make them again: rnnspn vectors assets/models/rnn-spn-d3.onnx"
-    size = (golden["height"], golden["width"])
-    images = [np.frombuffer(base64.b64decode(vector["image"]), np.uint8).reshape(size) for vector in golden["vectors"]]
-    outputs = open_engine(bundled, "cpu").run(np.stack(images))
-    assert outputs.digits.tolist() == [vector["digits"] for vector in golden["vectors"]]
-    for name in ("probabilities", "theta"):
-        expected = np.array([vector[name] for vector in golden["vectors"]])
-        np.testing.assert_allclose(getattr(outputs, name), expected, atol=1e-5, rtol=0)
+def saved(model: onnx.ModelProto, folder: Path) -> ModelFile:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return model_file.load(path)
 
 
-def test_vectors_of_another_model_are_of_its_size(model_path: Path, tmp_path: Path) -> None:
-    target = tmp_path / "vectors.json"
-    model = model_file.load(model_path)
-    assert write_vectors(model, target) == 8
-    golden = json.loads(target.read_text())
-    assert golden["model_sha256"] == model.sha256
-    for vector in golden["vectors"]:
-        assert len(base64.b64decode(vector["image"])) == model.metadata.height * model.metadata.width
-        assert np.array(vector["theta"]).shape == (3, 2, 3)
-        assert np.array(vector["probabilities"]).sum(axis=-1) == pytest.approx([1, 1, 1], abs=1e-4)
+def faults(document: dict[str, Any], model: bytes) -> list[str]:
+    """Check vectors as a client would: with the runtime and the document alone."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found = []
+    for index, vector in enumerate(document["vectors"]):
+        picture = np.frombuffer(base64.b64decode(vector["image"]), np.uint8)
+        images = picture.reshape(1, document["height"], document["width"])
+        for value, output in zip(session.get_outputs(), session.run(None, {"images": images}), strict=True):
+            allowed = document["tolerances"].get(value.name, 0)
+            if not np.abs(output[0] - np.array(vector[value.name])).max() <= allowed:
+                found.append(f"{value.name} of picture {index}")
+    return found
+
+
+def test_the_bundled_vectors_belong_to_the_bundled_model_and_hold() -> None:
+    content = model_file.bundled().read_bytes()
+    path = vectors_file(model_file.bundled())
+    document = json.loads(path.read_text())
+    assert document["model"]["sha256"] == hashlib.sha256(content).hexdigest(), "run rnnspn vectors on the new model"
+    assert path.stat().st_size < 200_000
+    assert len(document["vectors"]) == 8
+    assert len({tuple(vector["digits"]) for vector in document["vectors"]}) >= 6
+    assert faults(document, content) == []
+
+
+@pytest.mark.parametrize("name", [contract.DIGITS, contract.PROBABILITIES, contract.THETA])
+def test_vectors_show_a_client_that_is_wrong(name: str) -> None:
+    content = model_file.bundled().read_bytes()
+    document = json.loads(vectors_file(model_file.bundled()).read_text())
+    answers = np.array(document["vectors"][3][name])
+    answers.flat[-1] += 1 if name == contract.DIGITS else 2e-4
+    document["vectors"][3][name] = answers.tolist()
+    assert faults(document, content) == [f"{name} of picture 3"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 5, "height": 60, "width": 170}, {"family": "conv", "downsample": None}, {"family": "ffn-spn"}],
+    ids=["wide", "conv", "ffn-spn"],
+)
+def test_every_shape_and_family_has_vectors(tmp_path: Path, changes: dict[str, object]) -> None:
+    facts = handmade.metadata(**changes)
+    model = saved(handmade.build(facts), tmp_path)
+    assert write_vectors(model, tmp_path / "answers.json") == 8
+    document = json.loads((tmp_path / "answers.json").read_text())
+    assert {len(vector["digits"]) for vector in document["vectors"]} == {facts.steps}
+    assert all((contract.THETA in vector) == (facts.family != "conv") for vector in document["vectors"])
+    assert faults(document, model.content) == []
+
+
+def test_pictures_that_might_be_read_either_way_are_left_out(tmp_path: Path) -> None:
+    undecided = handmade.build()
+    for weight in undecided.graph.initializer:
+        if weight.name in ("levels", "offsets"):
+            weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), weight.name))
+    with pytest.raises(ModelFileError, match="sure of nothing"):
+        vectors(saved(undecided, tmp_path))
+
+
+def test_the_command_writes_beside_the_model_or_here(model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes(model_path.read_bytes())
+    assert rnnspn(tmp_path, "vectors", "mine.onnx", "-q") == (0, "", "")
+    code, out, err = rnnspn(tmp_path, "vectors", "bundled")
+    assert (code, out) == (0, "")
+    assert err.startswith("wrote rnn-spn-d3.vectors.json: 8 pictures, model sha256 ")
+    written = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert {name: document["model"]["file"] for name, document in written.items()} == {
+        "mine.vectors.json": "mine.onnx",
+        "rnn-spn-d3.vectors.json": "rnn-spn-d3.onnx",
+    }
+
+
+def test_vectors_do_not_need_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['rnnspn', 'vectors', 'bundled', '-q']; from cli.main import main; code = main()\n"
+        "sys.exit('torch' if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_vectors_of_an_ort_file_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    code, out, err = rnnspn(tmp_path, "export", "model.ort", "--vectors")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "with --vectors" in err

@@ -284,3 +284,11 @@ def test_the_default_is_the_working_folders_model_if_there_is_one(tmp_path, monk
     assert model_file.default() == "the bundled one"
     (tmp_path / "model.onnx").touch()
     assert str(model_file.default()) == "model.onnx"
+
+
+def test_a_model_that_the_runtime_would_take_for_ort_format_is_refused(model_path, tmp_path):
+    disguised = tmp_path / "disguised.onnx"
+    unknown_field = b"\x7a\x06\x00\x00ORTM"  # protobuf skips it; the mark comes to lie where the runtime looks for it
+    disguised.write_bytes(unknown_field + model_path.read_bytes())
+    assert onnx.load(disguised).graph == onnx.load(model_path).graph
+    assert "ORT format" in _refusal(disguised)

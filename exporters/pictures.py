@@ -1,0 +1,27 @@
+"""What exported models are compared on: synthesised pictures of the test digits, all black, all white and noise."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import DIGIT, Sequences
+
+
+def synthesised(count: int, steps: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return pictures of any size, uint8 (count, H, W); where digits do not fit, they are cut off.
+
+    Raises:
+        DataError: MNIST is missing.
+    """
+    sequences = Sequences(
+        load_mnist(), "test", steps=steps, height=max(height, DIGIT), width=max(width, DIGIT * steps + 1)
+    )
+    pictures: NDArray[np.uint8] = sequences.pictures(np.arange(count))[0][:, :height, :width]
+    return pictures
+
+
+def extremes(noise: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return a black and a white picture and `noise` of noise, uint8 (2 + noise, H, W)."""
+    size = (height, width)
+    random = np.random.default_rng(0).integers(0, 256, (noise, *size), dtype=np.uint8)
+    return np.concatenate([np.zeros((1, *size), np.uint8), np.full((1, *size), 255, np.uint8), random])

@@ -1,0 +1,91 @@
+"""From a checkpoint to an `.ort` file for reduced builds of ONNX Runtime, as phones use them, and its operator list.
+
+ONNX Runtime's own converter does the work, in a process of its own: it changes logging and the module path of the one
+that imports it. The file holds the graph as it will run: a reduced build has no optimisers.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from exporters import to_onnx
+from exporters.parity import check_parity, parity_pictures
+from exporters.precision import Precision
+from exporters.to_onnx import Export
+from rnnspn.contract import OPSET
+from rnnspn.errors import ConfigError, ModelFileError
+from rnnspn.files import write_bytes, write_text
+
+SUFFIX = ".ort"
+_CONVERTER = "onnxruntime.tools.convert_onnx_models_to_ort"
+_LEVEL = "extended"
+"""How far the graph is optimised; what comes after it suits the memory layout of one kind of processor."""
+
+
+def operators_file(target: Path) -> Path:
+    """Return where the operator list of an `.ort` file lies, as the converter would name it."""
+    return target.with_suffix(".required_operators.config")
+
+
+def export(
+    checkpoint_path: Path,
+    target: Path,
+    opset: int = OPSET,
+    precision: Precision = "float32",
+    bfloat16: bool = False,
+) -> Export:
+    """Export a checkpoint's network to ORT format, and write the file only if it agrees with PyTorch itself.
+
+    Args:
+        checkpoint_path: A model or state file of a run.
+        target: The `.ort` file to make or replace; its operator list comes to lie beside it.
+        opset: Version of the standard operators.
+        precision: Only float32. The converter widens weights of fewer bits; when it is kept from that, the runtime
+            does it for every picture, which takes ten times as long.
+        bfloat16: Only False: it is for OpenVINO, which reads `.onnx` files.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: Fewer bits were asked for.
+        ModelFileError: The converter failed.
+        ParityError: The graph, before or after the conversion, disagrees with PyTorch; no file was written.
+        CheckpointError, DataError, MissingPackageError, OutputError: As for `to_onnx.export`.
+    """
+    if precision != "float32" or bfloat16:
+        asked = "--bfloat16" if bfloat16 else f"--precision {precision}"
+        raise ConfigError(f"expected float32 for an .ort file, got {asked}; export an .onnx file with it instead")
+    made = to_onnx.make(checkpoint_path, target, opset)
+    content, operators = convert(made.content)
+    parity = check_parity(content, made.network, parity_pictures(made.network.config))
+    write_text(operators_file(target), f"# The operators of {target.name}, for --include_ops_by_config.\n{operators}")
+    write_bytes(target, content)
+    return Export(target, len(content), made.nodes, parity, {}, (operators_file(target),))
+
+
+def convert(model: bytes) -> tuple[bytes, str]:
+    """Convert a serialised model to ORT format, its metadata included.
+
+    Returns:
+        The file, and the operators in it, in the form that ONNX Runtime's build takes.
+
+    Raises:
+        ModelFileError: The converter failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "model.onnx")
+        source.write_bytes(model)
+        done = subprocess.run(
+            [sys.executable, "-m", _CONVERTER, source, "--optimization_style", "Fixed"],
+            env=os.environ | {"ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL": _LEVEL},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            raise ModelFileError(f"ONNX Runtime's converter failed: {reason}; use the versions of constraints.txt")
+        content = source.with_suffix(f".{_LEVEL}.ort").read_bytes()
+        lines = source.with_suffix(f".required_operators.{_LEVEL}.config").read_text().splitlines()
+    return content, "".join(f"{line}\n" for line in lines if not line.startswith("#"))  # comments name the folder

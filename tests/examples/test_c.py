@@ -1,0 +1,103 @@
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from exporters.vectors import vectors, vectors_file
+from rnnspn.inference import model_file
+from tests import handmade
+from tests.cli.program import ROOT
+
+FOLDER = ROOT / "examples" / "c"
+LIBRARIES = sorted(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
+Client = Callable[..., tuple[int, str, str]]
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler"),
+    pytest.mark.skipif(not LIBRARIES, reason="this onnxruntime carries no shared library"),
+    pytest.mark.skipif(
+        not (FOLDER / "include" / "onnxruntime_c_api.h").is_file(), reason="its headers are not there: make examples"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """Compile the client against the library in the wheel, without a warning, and return what runs it."""
+    folder = tmp_path_factory.mktemp("client")
+    library = folder / "libonnxruntime.so.1"  # the name by which the library calls itself, which the wheel leaves out
+    library.symlink_to(LIBRARIES[0])
+    strict = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-I", FOLDER / "include")
+    command = ["cc", *strict, FOLDER / "read.c", library, f"-Wl,-rpath,{folder}", "-o", folder / "read"]
+    subprocess.run(command, check=True)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        done = subprocess.run([folder / "read", *arguments], capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def saved_pictures(document: dict[str, Any], folder: Path) -> list[Path]:
+    header = f"P5\n{document['width']} {document['height']}\n255\n".encode()
+    paths = [folder / f"{index}.pgm" for index in range(len(document["vectors"]))]
+    for path, vector in zip(paths, document["vectors"], strict=True):
+        path.write_bytes(header + base64.b64decode(vector["image"]))
+    return paths
+
+
+def differences(document: dict[str, Any], out: str) -> dict[str, float]:
+    """Return the largest difference of each output between the vectors and what the client printed."""
+    worst: dict[str, float] = {}
+    for line, vector in zip(out.splitlines(), document["vectors"], strict=True):
+        digits, *numbers = line.split("\t")
+        assert digits == "".join(map(str, vector["digits"]))
+        for name, field in zip(document["tolerances"], numbers, strict=False):
+            got, expected = np.array(field.split(), float), np.array(vector[name]).ravel()
+            assert got.shape == expected.shape
+            worst[name] = max(worst.get(name, 0.0), float(np.abs(got - expected).max()))
+    return worst
+
+
+def test_the_client_agrees_with_the_golden_vectors(read: Client, tmp_path: Path) -> None:
+    document = json.loads(vectors_file(model_file.bundled()).read_text())
+    code, out, err = read(model_file.bundled(), *saved_pictures(document, tmp_path))
+    assert (code, err) == (0, "")
+    found = differences(document, out)
+    assert set(found) == {"probabilities", "theta"}
+    assert all(found[name] <= allowed for name, allowed in document["tolerances"].items())
+
+
+def test_a_model_without_theta_is_read_too(read: Client, tmp_path: Path) -> None:
+    path = tmp_path / "conv.onnx"
+    onnx.save(handmade.build(handmade.metadata(family="conv", downsample=None)), path)
+    document = vectors(model_file.load(path))
+    code, out, err = read(path, *saved_pictures(document, tmp_path))
+    assert (code, err) == (0, "")
+    found = differences(document, out)
+    assert set(found) == {"probabilities"}
+    assert found["probabilities"] <= document["tolerances"]["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"P5\n100 100\n255\n", "cut off"),
+        (b"P2\n100 100\n255\n0 0", "no binary PGM"),
+        (b"P5\n90 90\n255\n" + bytes(8100), "invalid dimensions"),
+    ],
+)
+def test_what_is_no_picture_of_the_models_size_is_said(read: Client, tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "bad.pgm").write_bytes(content)
+    code, out, err = read(model_file.bundled(), tmp_path / "bad.pgm")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert said in err

@@ -1,0 +1,149 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from cli import console
+from cli.main import app
+from exporters import to_onnx, to_ort
+from exporters.to_onnx import Export, Made
+from exporters.to_ort import convert, export, operators_file
+from rnnspn import contract
+from rnnspn.config import family_config
+from rnnspn.errors import ConfigError, ModelFileError, OutputError, ParityError
+from tests.exporters.conftest import lively_network, save_checkpoint
+
+PARSE = """
+import json, sys
+from onnxruntime.tools.reduced_build_config_parser import parse_config
+operators, _ = parse_config(sys.argv[1])
+json.dump({domain: sorted(set().union(*found.values())) for domain, found in operators.items()}, sys.stdout)
+"""
+CHECKPOINT = Path("model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    network = lively_network(family_config("rnn-spn"))
+    checkpoint = save_checkpoint(network, tmp_path_factory.mktemp("run") / CHECKPOINT)
+    return to_onnx.make(checkpoint, Path("model.onnx"))
+
+
+@pytest.fixture
+def _made_before(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making the same model for every test would take most of their time."""
+    monkeypatch.setattr(to_onnx, "make", lambda *_: made)
+
+
+@pytest.fixture(scope="module")
+def converted(made: Made) -> tuple[bytes, str]:
+    return convert(made.content)
+
+
+@pytest.fixture(scope="module")
+def written(made: Made, converted: tuple[bytes, str], tmp_path_factory: pytest.TempPathFactory) -> Export:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_onnx, "make", lambda *_: made)
+        patch.setattr(to_ort, "convert", lambda _: converted)
+        return export(CHECKPOINT, tmp_path_factory.mktemp("written") / "model.ort")
+
+
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def test_the_files_are_written_side_by_side(written: Export, converted: tuple[bytes, str]) -> None:
+    assert written.path.read_bytes() == converted[0]
+    assert written.size_bytes == written.path.stat().st_size
+    assert written.beside == (written.path.with_name("model.required_operators.config"),)
+    assert written.beside[0].read_text().endswith(converted[1])
+    assert 0 < written.parity.max_difference["probabilities"] <= written.parity.tolerance
+
+
+def test_the_file_is_of_ort_format_and_says_what_the_onnx_file_says(made: Made, converted: tuple[bytes, str]) -> None:
+    assert converted[0][4:8] == b"ORTM"
+    pictures = np.random.default_rng(1).integers(0, 256, (5, 100, 100), np.uint8)
+    ours, theirs = (session(model).run(None, {"images": pictures}) for model in (converted[0], made.content))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+
+
+def test_the_metadata_survives(converted: tuple[bytes, str]) -> None:
+    about = session(converted[0]).get_modelmeta().custom_metadata_map
+    assert set(about) == {contract.METADATA_KEY}
+    metadata = contract.ModelMetadata.from_json(about[contract.METADATA_KEY])
+    assert (metadata.family, metadata.steps) == ("rnn-spn", 3)
+
+
+def test_onnxruntimes_build_takes_the_operator_list(converted: tuple[bytes, str], tmp_path: Path) -> None:
+    listed = operators_file(tmp_path / "model.ort")
+    listed.write_text(converted[1])
+    done = subprocess.run([sys.executable, "-c", PARSE, listed], capture_output=True, text=True, check=True)
+    operators = json.loads(done.stdout)
+    assert {"GridSample", "ArgMax", "Softmax"} <= set(operators["ai.onnx"])
+    assert set(operators) == {"ai.onnx", "com.microsoft"}, "memory layouts of one kind of processor"
+
+
+def test_neither_file_names_a_path_of_the_machine(written: Export) -> None:
+    for path in (written.path, *written.beside):
+        assert not re.search(rb"/tmp|\.py\b|model\.onnx", path.read_bytes())
+        assert str(Path(__file__).parents[2]).encode() not in path.read_bytes()
+
+
+@pytest.mark.usefixtures("_made_before")
+def test_a_conversion_that_disagrees_leaves_no_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = onnx.ModelProto.FromString(made.content)
+    weight = next(item for item in damaged.graph.initializer if "classifier.hidden.weight" in item.name)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + np.float32(0.01), weight.name))
+    monkeypatch.setattr(to_ort, "convert", lambda _: convert(damaged.SerializeToString()))
+    with pytest.raises(ParityError, match="differs from PyTorch"):
+        export(CHECKPOINT, tmp_path / "out" / "model.ort")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_converter_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelFileError, match="converter failed: ") as caught:
+        convert(b"no model")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(to_ort.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr=""))
+    with pytest.raises(ModelFileError, match="no reason given"):
+        convert(b"no model")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"), [({"precision": "int8"}, "--precision int8"), ({"bfloat16": True}, "--bfloat16")]
+)
+def test_fewer_bits_are_refused(tmp_path: Path, asked: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        export(CHECKPOINT, tmp_path / "model.ort", **asked)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_made_before")
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(to_ort, "convert", lambda _: (b"", ""))
+    monkeypatch.setattr(to_ort, "check_parity", lambda *_: None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        export(CHECKPOINT, tmp_path / "file" / "model.ort")
+
+
+def test_the_command_takes_the_format_from_the_suffix(
+    written: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    console.stderr.cache_clear()
+    monkeypatch.setattr(to_ort, "export", lambda *_: written)
+    assert console.run(app, ["export", str(tmp_path / "phone.ort"), "--checkpoint", str(CHECKPOINT)]) == 0
+    assert capfd.readouterr().err.splitlines()[-1].endswith("model.required_operators.config")
+    assert console.run(app, ["inspect", str(written.path)]) == 2
+    assert "expected an .onnx file, got one in ORT format" in capfd.readouterr().err
