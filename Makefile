@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HEADERS_SHA256 := e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc801785d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu-package examples torture lint check format bench peers gpu-check lock audit clean
+.PHONY: help demo test test-gpu-package examples torture fuzz mutation lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

@@ -21,7 +21,6 @@ app.command()(vectors.vectors)
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.command()(reproduce.reproduce)
-app.command()(vectors.vectors)
 app.add_typer(data.app, name="data")
 
 
