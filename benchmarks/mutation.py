@@ -32,6 +32,8 @@ from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
 from machine import describe
+from rich.console import Console
+from rich.progress import track
 
 from rnnspn.files import write_text
 
@@ -103,7 +105,8 @@ def try_module(target: Target, jobs: int) -> dict[str, Any]:
         for copy in copies:
             places.put(copy)
         with ProcessPoolExecutor(jobs, get_context("spawn"), _settle, (places,)) as pool:
-            results = list(pool.map(partial(_tried, target.command, limit_s), changes))
+            results = pool.map(partial(_tried, target.command, limit_s), changes)
+            results = list(track(results, target.module, len(changes), console=Console(stderr=True)))
     outcomes = Counter(map(_outcome, results))
     mutants = len(results) - outcomes["not made"]
     return {

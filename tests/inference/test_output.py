@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -101,5 +102,36 @@ def test_a_folder_is_no_place_for_results(tmp_path):
 def test_a_closed_pipe_is_told_apart():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    with pytest.raises(output.ClosedPipeError), open(write_end, "wb", buffering=0) as stream:  # noqa: PTH123
+    with (
+        pytest.raises(output.ClosedPipeError) as closed,
+        open(write_end, "wb", buffering=0) as stream,  # noqa: PTH123
+    ):
         output.put(stream, b"x")
+    assert closed.value.exit_code == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("<stdout>", "the standard output"), ("out.csv", "out.csv"), (None, "the results")]
+)
+@pytest.mark.parametrize(
+    ("error", "reason"), [(OSError(28, "No space left"), "No space left"), (OSError("odd"), "odd")]
+)
+def test_a_place_that_cannot_be_written_is_told_with_the_reason(name, told, error, reason):
+    class Broken:
+        def write(self, data):
+            raise error
+
+    stream = Broken()
+    if name:
+        stream.name = name
+    with pytest.raises(OutputError) as refused:
+        output.put(stream, b"x")
+    assert str(refused.value).startswith(f"cannot write {told}: {reason};")
+
+
+def test_what_an_unfinished_run_left_is_overwritten_unless_it_is_asked_for(tmp_path):
+    output.partial(tmp_path / "out.csv").write_bytes(b"left by another run")
+    with output.destination(tmp_path / "out.csv") as stream:
+        assert stream.read() == b""
+        stream.write(b"new")
+    assert (tmp_path / "out.csv").read_bytes() == b"new"
