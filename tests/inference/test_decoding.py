@@ -235,6 +235,17 @@ def test_a_vanished_file_is_not_found(tmp_path):
     assert refused.value.code == "not-found"
 
 
+@pytest.mark.parametrize(("number", "reason"), [(13, "Permission denied"), (5, "Input/output error")])
+def test_a_file_that_the_system_refuses_is_unreadable_for_its_reason(monkeypatch, number, reason):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(decoding.os, "open", fail)
+    with pytest.raises(ImageError, match=reason) as refused:
+        read_bytes("a.png")
+    assert refused.value.code == "unreadable"
+
+
 def test_an_empty_file_is_empty(tmp_path):
     (tmp_path / "empty.png").touch()
     with pytest.raises(ImageError) as refused:
