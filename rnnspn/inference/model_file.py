@@ -87,6 +87,7 @@ def load(path: str | Path) -> ModelFile:
     try:
         model = _parse(content)
         _check_safe(model)
+        _check_numbers(model)
         metadata = _metadata(model)
         _check_tensors(model.graph, metadata)
     except ModelFileError as error:
@@ -142,6 +143,26 @@ def _check_safe(model: "ModelProto") -> None:
         raise ModelFileError("expected a Split to name as many outputs as it has; export the model again")
     if any(tensor.data_location or tensor.external_data for tensor in _tensors(model)):
         raise ModelFileError("expected one self-contained file, got external data; export the model again")
+
+
+def _check_numbers(model: "ModelProto") -> None:
+    """Refuse weights that are no numbers: whatever such a model reads would look like a reading."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+    for tensor in _tensors(model):
+        if tensor.data_type not in floats:
+            continue
+        try:
+            values = numpy_helper.to_array(tensor)
+        except Exception:  # its size contradicts its contents
+            raise ModelFileError("a damaged ONNX model, with weights cut short; export the model again") from None
+        if not np.isfinite(values).all():
+            raise ModelFileError(
+                f"expected weights that are finite numbers, got others in {tensor.name or 'a constant'}; "
+                "train the model again"
+            )
 
 
 def _is_bad_split(node: "NodeProto") -> bool:

@@ -2,9 +2,10 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rnnspn.contract import METADATA_KEY
 from rnnspn.errors import ModelFileError
@@ -292,3 +293,36 @@ def test_a_model_that_the_runtime_would_take_for_ort_format_is_refused(model_pat
     disguised.write_bytes(unknown_field + model_path.read_bytes())
     assert onnx.load(disguised).graph == onnx.load(model_path).graph
     assert "ORT format" in _refusal(disguised)
+
+
+def _with_weight(values: np.ndarray, where: str) -> onnx.ModelProto:
+    """Return a sound model that holds one more constant, in its graph or in a node."""
+    built = handmade.build()
+    tensor = numpy_helper.from_array(values, "one_more")
+    if where == "graph":
+        built.graph.initializer.append(tensor)
+    else:
+        built.graph.node.insert(0, helper.make_node("Constant", [], ["one_more"], value=tensor))
+    return built
+
+
+@pytest.mark.parametrize("where", ["graph", "node"])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, where, kind, wrong):
+    path = tmp_path / "model.onnx"
+    values = np.array([0, -1e4, 6e4], kind)
+    onnx.save(_with_weight(values, where), path)
+    assert model_file.load(path).metadata.steps == 3
+    values[1] = wrong
+    onnx.save(_with_weight(values, where), path)
+    with pytest.raises(ModelFileError, match="finite numbers, got others in one_more"):
+        model_file.load(path)
+
+
+def test_weights_cut_short_are_refused(tmp_path):
+    built = _with_weight(np.ones(4, np.float32), "graph")
+    built.graph.initializer[-1].raw_data = bytes(7)
+    onnx.save(built, tmp_path / "model.onnx")
+    with pytest.raises(ModelFileError, match="weights cut short"):
+        model_file.load(tmp_path / "model.onnx")
