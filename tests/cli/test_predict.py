@@ -284,3 +284,11 @@ def test_a_run_stopped_by_sigterm_is_gone_on_with(run, pictures, model_path, tmp
 def test_isolated_decoding_changes_nothing_but_the_processes(run, pictures, model_path):
     arguments = ["predict", pictures, "--model", model_path, "--format", "jsonl", "-q"]
     assert run(*arguments, "--isolate") == run(*arguments)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that nobody can write to")
+@pytest.mark.parametrize("place", [["--output", "/proc/no/out.jsonl"], ["--annotate", "/proc/no"]])
+def test_a_place_that_cannot_be_written_is_one_line(run, pictures, model_path, place):
+    _assert_one_line(
+        run("predict", pictures / "good.png", "--model", model_path, "-q", *place), 5, "cannot write /proc"
+    )
