@@ -67,11 +67,22 @@ def test_results_of_other_pictures_are_left_alone(predictor, paths):
         assert stream.getvalue() == whole
 
 
+@pytest.mark.parametrize("form", resuming.FORMS)
+def test_names_that_look_like_formulas_are_known_again(predictor, form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "@sum.png", "'quoted.png", "-1.png", "plain.png"]
+    for name in names:
+        Image.fromarray(handmade.picture_of("120")).save(name)
+    whole, _, _ = _read(predictor, names, form)
+    assert _read(predictor, names, form, whole)[::2] == (whole, 0)
+
+
+@pytest.mark.parametrize("other", ["zzz", ""])
 @pytest.mark.parametrize("changed", ["provider", "model_sha256"])
-def test_results_of_another_model_or_provider_are_left_alone(predictor, paths, changed):
+def test_results_of_another_model_or_provider_are_left_alone(predictor, paths, changed, other):
     whole, _, _ = _read(predictor, paths, "jsonl")
     lines = [json.loads(line) for line in whole.splitlines()]
-    lines[5][changed] = "other"
+    lines[5][changed] = other
     stream = Results("".join(json.dumps(line) + "\n" for line in lines).encode())
     with pytest.raises(InputError, match="another model or provider"):
         resuming.take_up(stream, "jsonl", paths, predictor)
