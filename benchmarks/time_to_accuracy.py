@@ -13,7 +13,7 @@ from pathlib import Path
 
 from machine import describe
 
-from rnnspn.training import runs
+from rnnspn.training import hardware, runs
 from rnnspn.training.loop import Trainer
 from rnnspn.training.tally import Observer
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
-    device = runs.pick_device("auto")
+    device = hardware.pick_device("auto")
     print(describe(device.type))
     times = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from machine import describe
 
-from rnnspn.training import runs
+from rnnspn.training import hardware, runs
 from rnnspn.training.batches import ahead, training_batches
 from rnnspn.training.loop import Trainer
 
@@ -25,14 +25,14 @@ def main() -> None:
     parser.add_argument("--downsample", type=int, default=3)
     options = parser.parse_args()
     speed = images_per_second(options.downsample, options.steps)
-    print(describe(runs.pick_device("auto").type))
+    print(describe(hardware.pick_device("auto").type))
     print(f"rnn-spn d={options.downsample}, recipe best: {speed:,.0f} images/s (median of {options.steps} steps)")
 
 
 def images_per_second(downsample: int, steps: int = 60) -> float:
     """Return the median speed of whole steps."""
     config = runs.new_config("rnn-spn", "best", downsample=downsample)
-    device = runs.pick_device("auto")
+    device = hardware.pick_device("auto")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(Path(folder), config, device)
         batches = training_batches(config.data, config.model, config.train, device)

@@ -40,7 +40,7 @@ def reproduce(
 ) -> None:
     """Train and test the nine rows of the paper's Table 1; run it again to go on where it was left."""
     console.needs("train", "torch", "safetensors", "matplotlib")
-    from rnnspn.training import reproduction, runs
+    from rnnspn.training import hardware, reproduction, runs
 
     wanted = reproduction.pick_rows(rows)
     folder = out or runs.RUNS / f"table1-{recipe}{'-quick' if quick else ''}"
@@ -48,7 +48,7 @@ def reproduce(
     plan = reproduction.Plan(folder=folder, recipe=recipe, quick=quick, seed=seed, epochs=epochs, search=search)
     for row in wanted:
         with Display(Path(row.name), quiet) as display:
-            result = reproduction.run_row(row, plan, runs.pick_device(device), display.observer())
+            result = reproduction.run_row(row, plan, hardware.pick_device(device), display.observer())
         if result is None:
             console.complain(f"interrupted in {row.name}; the same command goes on from there")
             raise typer.Exit(console.INTERRUPTED)

@@ -46,11 +46,11 @@ def train(
     """Train a model; everything about it goes into its run folder."""
     console.needs("train", "torch", "safetensors", "matplotlib")
     from exporters.from_onnx import checkpoint_of
-    from rnnspn.training import runs
+    from rnnspn.training import hardware, runs
     from rnnspn.training.loop import Trainer
     from rnnspn.training.processes import Processes
 
-    picked = runs.pick_device(device)
+    picked = hardware.pick_device(device)
     processes = Processes.join(picked)
     quiet = quiet or not processes.writes
     if resume:

@@ -162,13 +162,16 @@ class TrainConfig:
         clip_element: Largest gradient element, 0 for no limit.
         clip_norm: Largest total norm of the gradients.
         log_epsilon: Added to the probability inside the logarithm of the loss.
-        precision: `float32` or `bfloat16` (convolutions and dense layers; GRU, theta and grid stay float32).
+        precision: `float32`, `bfloat16` (convolutions and dense layers; GRU, theta and grid stay float32), or `fast`:
+            bfloat16 where the device multiplies in it.
         weight_average: Decay per step of the exponential average of the weights, 0 for none.
         patience: Epochs without a better validation accuracy before training stops.
         initial_scale: Scale of the first glimpses: 1 is the whole picture.
         started_from: SHA-256 of the checkpoint whose weights the run started from; empty for random ones.
         zoom: Scale that the glimpses are drawn towards by `zoom_weight`.
         zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
+        place_weight: Weight in the loss of the squared distance between glimpses and digits, where it is known where
+            the digits are (synthesised pictures), 0 for none.
         distortion: How far the digits of synthesised pictures are bent, anew every epoch; 0 for not at all.
     """
 
@@ -193,6 +196,7 @@ class TrainConfig:
     started_from: str = ""
     zoom: float = 1.0
     zoom_weight: float = 0.0
+    place_weight: float = 0.0
     distortion: float = 0.0
 
     def __post_init__(self) -> None:
@@ -202,7 +206,7 @@ class TrainConfig:
         _expect_between("seed", self.seed, 0, 2**63 - 1)
         _expect_one_of("optimiser", self.optimiser, ("rmsprop", "adamw"))
         _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
-        _expect_one_of("precision", self.precision, ("float32", "bfloat16"))
+        _expect_one_of("precision", self.precision, ("float32", "bfloat16", "fast"))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected a dropout rate from 0 up to 1, got {self.dropout}")
         if not self.learning_rate > 0:

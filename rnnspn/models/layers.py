@@ -1,15 +1,18 @@
 """The two layers everything is built from, with Glorot-uniform weights and zero biases, and their sizes."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def conv(inputs: int, filters: int) -> nn.Conv2d:
     """Return a 3x3 convolution without padding."""
-    return _glorot(nn.Conv2d(inputs, filters, 3))
+    return _glorot(PictureConv(filters) if inputs == 1 else nn.Conv2d(inputs, filters, 3))
 
 
 def dense(inputs: int, units: int) -> nn.Linear:
@@ -25,6 +28,47 @@ def conv_size(size: int) -> int:
 def pool_size(size: int) -> int:
     """Return the side length that 2x2 max-pooling leaves of `size` pixels; an odd border is dropped."""
     return size // 2
+
+
+class PictureConv(nn.Conv2d):
+    """The 3x3 convolution of a single channel, whose backward pass takes a third of the time on CPUs."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__(1, filters, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features, float (B, filters, H - 2, W - 2), of pictures, float (B, 1, H, W)."""
+        if self.training and images.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            features: Tensor = _Convolution.apply(images, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return features
+        return super().forward(images)
+
+
+class _Convolution(torch.autograd.Function):
+    """F.conv2d of one channel; its gradients are matrix products over the nine shifted pictures."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        return F.conv2d(images, weight, bias)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        images, weight = ctx.saved_tensors
+        height, width = gradient.shape[-2:]
+        windows = [(..., slice(i, i + height), slice(j, j + width)) for i in range(3) for j in range(3)]
+        shifted = torch.stack([images[:, 0][window] for window in windows], dim=1).flatten(2)  # (B, 9, pixels)
+        gradient = gradient.permute(0, 2, 3, 1).flatten(1, 2)  # (B, pixels, filters)
+        of_weight = torch.bmm(shifted, gradient).sum(0).t().reshape(weight.shape)
+        of_images = None
+        if ctx.needs_input_grad[0]:
+            of_images = torch.zeros_like(images)
+            filters = weight.flatten(1).t().expand(len(images), -1, -1)
+            of_shifted = torch.bmm(filters, gradient.transpose(1, 2)).unflatten(2, (height, width))
+            for k, window in enumerate(windows):
+                of_images[:, 0][window] += of_shifted[:, k]
+        return of_images, of_weight, gradient.sum((0, 1))
 
 
 def _glorot(layer: Layer) -> Layer:

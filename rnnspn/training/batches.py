@@ -18,7 +18,7 @@ from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, Trai
 from rnnspn.data.authors_2015 import authors_2015
 from rnnspn.data.examples import fits_authors_2015, held_out, sequences
 from rnnspn.data.mnist import load_mnist
-from rnnspn.data.sequences import Sequences
+from rnnspn.data.sequences import Sequences, render
 from rnnspn.errors import ConfigError
 from rnnspn.training.distortion import distorted
 
@@ -30,10 +30,17 @@ class Pictures:
     Attributes:
         images: uint8 (B, H, W).
         labels: int64 (B, T).
+        centres: Where the digits are, float (B, T, 2): (x, y) as theta counts them; None where nobody knows.
     """
 
     images: Tensor
     labels: Tensor
+    centres: Tensor | None = None
+
+    def share(self, chosen: slice) -> "Pictures":
+        """Return some of the pictures."""
+        centres = None if self.centres is None else self.centres[chosen]
+        return Pictures(self.images[chosen], self.labels[chosen], centres)
 
 
 class Batches(Protocol):
@@ -54,13 +61,15 @@ class SynthesisedBatches:
 
     def at(self, step: int) -> Pictures:
         """Return the batch of a step."""
-        first = step * self._config.batch
+        first, last = step * self._config.batch, (step + 1) * self._config.batch
         sequences = self._of_epoch(step // self._config.steps_per_epoch)
-        if self._device.type == "cpu":  # NumPy's indexing is the faster one there
-            images, labels = sequences.pictures(np.arange(first, first + self._config.batch))
-            return Pictures(torch.from_numpy(images), torch.from_numpy(labels).long())
-        images, labels = sequences.pictures(torch.arange(first, first + self._config.batch, device=self._device))
-        return Pictures(images, labels.long())
+        # NumPy's indexing is the faster one on the CPU
+        on_cpu = self._device.type == "cpu"
+        indices = np.arange(first, last) if on_cpu else torch.arange(first, last, device=self._device)
+        place = sequences.place(indices)
+        images, labels = render(sequences.mnist, place, sequences.height, sequences.width)
+        centres = torch.as_tensor(place.centres(sequences.height, sequences.width)).float()
+        return Pictures(torch.as_tensor(images), torch.as_tensor(labels).long(), centres)
 
     def _of_epoch(self, epoch: int) -> Sequences:
         config = self._config

@@ -13,6 +13,7 @@ from rnnspn.models.networks import Network
 from rnnspn.training.batches import Batches, Pictures, ahead, held_out_pictures, training_batches
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
 from rnnspn.training.evaluation import answer, as_input, score_network
+from rnnspn.training.hardware import is_fast_in_bfloat16, keep_freed_memory
 from rnnspn.training.optimisation import (
     WeightAverage,
     clip_gradients,
@@ -61,6 +62,11 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.processes = processes or Processes()
         self.processes.check(config.train)
+        if device.type == "cpu":
+            keep_freed_memory()
+        self.precision = config.train.precision
+        if self.precision == "fast":
+            self.precision = "bfloat16" if is_fast_in_bfloat16(device) else "float32"
         self.tally = Tally()
         torch.manual_seed(config.train.seed)
         network = Network(config.model)
@@ -147,22 +153,22 @@ class Trainer:
             What the share adds to the batch's mean loss, and its number of wrong digits, float (2,).
         """
         config, step, share = self.config.train, self.tally.step, self.processes.share
-        images, labels = pictures.images[share], pictures.labels[share]
+        pictures = pictures.share(share)
         rate = dropout_rate(config, step)
         if rate:
             self.network.set_dropout(rate)
             torch.manual_seed((config.seed * 1_000_003 + step + (self.processes.rank << 48)) % 2**63)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            output = self.parallel(as_input(images))
-        loss, classification = loss_of(output, labels, config)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            output = self.parallel(as_input(pictures.images))
+        loss, classification = loss_of(output, pictures, config)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, config)
         self.optimiser.step()
         self.average.update(self.network, step)
-        wrong = (output.logits.argmax(-1) != labels).sum()
+        wrong = (output.logits.argmax(-1) != pictures.labels).sum()
         return torch.stack([classification / self.processes.size, wrong.float()])
 
     def _report(self, images_per_second: float) -> None:

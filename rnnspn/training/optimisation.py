@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from rnnspn.config import TrainConfig
 from rnnspn.models.networks import Network, Output
+from rnnspn.training.batches import Pictures
 
 _WARM_UP_STEPS = 100
 """Steps over which `one-cycle` rises to its peak, or a tenth of a shorter run."""
@@ -75,26 +76,29 @@ def dropout_rate(config: TrainConfig, step: int) -> float:
     return config.dropout * min(1.0, step / ramp) if ramp else config.dropout
 
 
-def loss_of(output: Output, labels: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Return what to minimise, and the classification loss in it.
 
     Args:
         output: The network's output; logits float (B, T, K), theta float (B, G, 2, 3) or None.
-        labels: int64 (B, T).
-        config: Gives `log_epsilon`, `zoom` and `zoom_weight`.
+        pictures: What was read: labels int64 (B, T), and the centres of the digits where they are known.
+        config: Gives `log_epsilon`, `zoom`, `zoom_weight` and `place_weight`.
 
     Returns:
         Two scalars.
     """
-    logits = output.logits.float().flatten(0, 1)
+    logits, labels = output.logits.float().flatten(0, 1), pictures.labels.flatten()
     if config.log_epsilon:
-        named = logits.softmax(-1).gather(1, labels.reshape(-1, 1))
+        named = logits.softmax(-1).gather(1, labels.unsqueeze(1))
         classification = -(named + config.log_epsilon).log().mean()
     else:
-        classification = F.cross_entropy(logits, labels.flatten())
-    if not config.zoom_weight or output.theta is None:
-        return classification, classification.detach()
-    return classification + config.zoom_weight * stray(output.theta, config.zoom), classification.detach()
+        classification = F.cross_entropy(logits, labels)
+    loss = classification
+    if config.zoom_weight and output.theta is not None:
+        loss = loss + config.zoom_weight * stray(output.theta, config.zoom)
+    if config.place_weight and output.theta is not None and pictures.centres is not None:
+        loss = loss + config.place_weight * (output.theta[..., 2] - pictures.centres).square().sum(-1).mean()
+    return loss, classification.detach()
 
 
 def stray(theta: Tensor, zoom: float) -> Tensor:

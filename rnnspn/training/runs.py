@@ -1,13 +1,10 @@
-"""Run folders: which one to start, which one to go on with, and where to train."""
+"""Run folders: which one to start, and which one to go on with."""
 
 import hashlib
 import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
@@ -106,19 +103,3 @@ def digest(checkpoint: Path | None) -> str | None:
         return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     except OSError as error:
         raise CheckpointError(f"cannot read {checkpoint}: {error.strerror}; name a run's {MODEL_FILE}") from None
-
-
-def pick_device(wanted: str) -> torch.device:
-    """Return the device: the one wanted; `auto` takes CUDA where there is one, under torchrun one per process.
-
-    Raises:
-        ConfigError: CUDA was asked for and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("expected a CUDA device and found none; train with --device cpu, or install torch for CUDA")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun gives each process its own
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device(wanted)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from rnnspn.training.batches import Pictures
 from rnnspn.training.optimisation import loss_of
 from rnnspn.training.recipes import train_config
 from tests.models.lasagne import SAMPLED, TURNS, Turns, case, to_ours, to_theirs
@@ -79,7 +80,7 @@ def cost_and_gradients(family: str, epsilon: float = 1e-5) -> tuple[float, dict[
     golden = case(family, noisy=True)
     network = golden.network()
     recipe = train_config("paper", network.config, log_epsilon=epsilon)
-    loss, _ = loss_of(network(golden.images), golden.labels, recipe)
+    loss, _ = loss_of(network(golden.images), Pictures(golden.images, golden.labels), recipe)
     loss.backward()
     ours = {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
     return loss.item(), to_theirs(ours, family)

@@ -6,6 +6,7 @@ from rnnspn.config import AUTHORS_2015, DataConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError
+from rnnspn.models.spatial_transformer import base_grid, sample_glimpses
 from rnnspn.training.batches import (
     FixedBatches,
     Pictures,
@@ -75,6 +76,32 @@ def test_every_epoch_has_its_own_digits_and_a_batch_depends_on_nothing_but_its_s
         assert torch.equal(one.images, other.images)
     plain = Sequences(load_mnist(), "train").pictures(np.arange(5))[0]
     assert not np.array_equal(forward[0].images.numpy(), plain)
+
+
+def test_a_glimpse_at_a_centre_holds_the_digit() -> None:
+    mnist = load_mnist()
+    sequences = Sequences(mnist, "train", seed=5, height=90)
+    batches = SynthesisedBatches(sequences, train_config("best", RNN, batch=20, distortion=0.0), CPU)
+    pictures, place = batches.at(3), sequences.place(np.arange(60, 80))
+    assert pictures.centres is not None
+    theta = torch.zeros(20, 3, 2, 3)
+    theta[..., 0, 0], theta[..., 1, 1] = 27 / 99, 27 / 89
+    theta[..., 2] = pictures.centres
+    glimpses = sample_glimpses(pictures.images.unsqueeze(1).float(), theta, base_grid(28, 28), (28, 28))
+    digits = torch.from_numpy(mnist.images[place.digit]).flatten(0, 1).float()
+    seen = (glimpses.squeeze(1) >= digits - 0.01).float().mean()  # clutter only adds
+    assert seen.item() == 1.0
+
+
+def test_a_share_keeps_pictures_labels_and_centres_together() -> None:
+    whole = Pictures(torch.arange(6), torch.arange(6) * 10, torch.arange(6) * 100)
+    part = whole.share(slice(1, None, 2))
+    assert part.centres is not None
+    assert [part.images.tolist(), part.labels.tolist(), part.centres.tolist()] == [
+        [1, 3, 5],
+        [10, 30, 50],
+        [100, 300, 500],
+    ]
 
 
 def test_nothing_is_made_for_no_steps() -> None:

@@ -6,6 +6,7 @@ from torch import nn
 
 from rnnspn.config import family_config
 from rnnspn.models.networks import Network, Output
+from rnnspn.training.batches import Pictures
 from rnnspn.training.optimisation import (
     RMSprop,
     WeightAverage,
@@ -62,8 +63,22 @@ def test_dropout_rises_over_the_first_five_epochs_of_the_papers_rnn_spn() -> Non
 
 def test_the_papers_loss_adds_its_epsilon_inside_the_logarithm() -> None:
     logits = torch.tensor([[[50.0, 0.0], [0.0, 50.0]]])
-    loss, _ = loss_of(Output(logits, None), torch.tensor([[0, 0]]), PAPER)
+    loss, _ = loss_of(Output(logits, None), Pictures(torch.empty(1, 4, 4), torch.tensor([[0, 0]])), PAPER)
     assert loss.item() == pytest.approx(-(math.log(1 + 1e-5) + math.log(1e-5)) / 2, rel=1e-4)
+
+
+def test_glimpses_are_drawn_to_the_digits_where_their_places_are_known() -> None:
+    config = train_config("best", RNN, place_weight=2.0, zoom_weight=0.0)
+    labels, centres = torch.tensor([[3]]), torch.tensor([[[0.5, -0.25]]])
+    theta = torch.zeros(1, 1, 2, 3, requires_grad=True)
+    output, images = Output(torch.zeros(1, 1, 10), theta), torch.empty(1, 4, 4)
+    loss, classification = loss_of(output, Pictures(images, labels, centres), config)
+    assert (loss - classification).item() == pytest.approx(2.0 * (0.5**2 + 0.25**2))
+    loss.backward()
+    assert theta.grad is not None
+    assert theta.grad[0, 0].tolist() == [[0.0, 0.0, -2.0], [0.0, 0.0, 1.0]]
+    loss, classification = loss_of(output, Pictures(images, labels), config)
+    assert loss.item() == classification.item()
 
 
 def test_plain_crops_inside_the_picture_do_not_stray() -> None:
