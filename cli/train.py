@@ -22,6 +22,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
     limit: Annotated[int | None, typer.Option(help="Pictures per epoch.", show_default="60000")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate.", show_default="the recipe's")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value of the recipe, such as weight_decay=0.02."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Digits in a sequence, T.")] = 3,
     height: Annotated[int, typer.Option(help="Picture height in pixels.")] = 100,
     width: Annotated[int, typer.Option(help="Picture width in pixels.")] = 100,
@@ -57,8 +61,9 @@ def train(
         folder, config = processes.agree(lambda: runs.existing(out))
     else:
         config = runs.new_config(
-            family, recipe, size=size, downsample=downsample, epochs=epochs, epoch_images=limit, dropout=dropout,
-            seed=seed, started_from=runs.digest(start_from), data=data, layout=layout, shape=(steps, height, width),
+            family, recipe, size=size, downsample=downsample, data=data, layout=layout, seed=seed,
+            shape=(steps, height, width), started_from=runs.digest(start_from),
+            **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
         folder = processes.agree(lambda: runs.new_folder(out, config, size))
     with Display(folder, quiet) as display:

@@ -4,6 +4,7 @@ A network is rebuilt from its `ModelConfig` alone, a data set from its `DataConf
 three are saved in the checkpoint.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
@@ -207,6 +208,10 @@ class TrainConfig:
         _expect_one_of("optimiser", self.optimiser, ("rmsprop", "adamw"))
         _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
         _expect_one_of("precision", self.precision, ("float32", "bfloat16", "fast"))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is float and not 0 <= value < math.inf:
+                raise ConfigError(f"expected {field.name.replace('_', ' ')} to be 0 or more, got {value}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected a dropout rate from 0 up to 1, got {self.dropout}")
         if not self.learning_rate > 0:

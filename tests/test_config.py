@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -141,6 +142,9 @@ def test_so_do_the_other_two(config: Any) -> None:
         (to_dict(TRAIN) | {"momentum": 0.9}, "TrainConfig knows no momentum"),
         ({"recipe": "best"}, "TrainConfig: "),
         (to_dict(TRAIN) | {"batch": "many"}, "batch"),
+        (to_dict(TRAIN) | {"weight_decay": -0.1}, "weight decay to be 0 or more"),
+        (to_dict(TRAIN) | {"place_weight": math.inf}, "place weight to be 0 or more"),
+        (to_dict(TRAIN) | {"clip_norm": "much"}, "TrainConfig: "),
     ],
 )
 def test_a_dictionary_that_does_not_fit_is_refused_in_one_line(values: dict[str, Any], says: str) -> None:

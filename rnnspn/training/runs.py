@@ -3,15 +3,17 @@
 import hashlib
 import itertools
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rnnspn.config import DataConfig, family_config
+from rnnspn.config import DataConfig, TrainConfig, family_config
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
 from rnnspn.training.recipes import default_source, train_config
 
 RUNS = Path("runs")
+_GIVEN_OTHERWISE = ("recipe", "seed", "epochs", "epoch_images", "dropout", "started_from")
 
 
 def new_config(
@@ -53,6 +55,26 @@ def new_config(
         DataConfig(source=data or default_source(recipe), layout=layout, seed=seed),
         train_config(recipe, model, seed=seed, **overrides),
     )
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Return the values of `TrainConfig` in a list of NAME=VALUE.
+
+    Raises:
+        ConfigError: One has no such form, no such name, or a value of another type.
+    """
+    kinds = {field.name: field.type for field in fields(TrainConfig) if field.name not in _GIVEN_OTHERWISE}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        kind = kinds.get(name)
+        if not isinstance(kind, type):
+            raise ConfigError(f"expected settings NAME=VALUE with a name out of {', '.join(kinds)}; got {setting!r}")
+        try:
+            values[name] = kind(text)
+        except ValueError:
+            raise ConfigError(f"expected {name} to be of type {kind.__name__}, got {text!r}") from None
+    return values
 
 
 def new_folder(wanted: Path | None, config: RunConfig, size: str = "full") -> Path:

@@ -76,6 +76,10 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--family", "conv", "--downsample", "2"], "family conv sees the whole picture"),
         (["train", "--steps", "20"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
+        (["train", "--set", "weight_decay"], "expected settings NAME=VALUE"),
+        (["train", "--set", "seed=3"], "expected settings NAME=VALUE with a name out of batch, optimiser"),
+        (["train", "--set", "batch=many"], "expected batch to be of type int, got 'many'"),
+        (["train", "--set", "zoom_weight=nan"], "expected zoom weight to be 0 or more, got nan"),
         (["train", "--steps", "4"], "canvas wider than 112"),
         (["train", "--resume", "--out", "nowhere"], "holds no run"),
         (["train", "--start-from", "none.safetensors"], "cannot read none.safetensors"),
@@ -91,6 +95,13 @@ def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[
     assert out == ""
     assert complaint in err
     assert len(err.strip().splitlines()) == 1, err
+
+
+def test_any_value_of_the_recipe_can_be_set(tmp_path: Path) -> None:
+    code, _, err = rnnspn(tmp_path, *TINY, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run")
+    assert code == 0, err
+    train = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
+    assert (train["weight_decay"], train["optimiser"], train["epochs"]) == (0.02, "rmsprop", 1)
 
 
 def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path) -> None:
