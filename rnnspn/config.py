@@ -207,17 +207,17 @@ class TrainConfig:
         _expect_between("seed", self.seed, 0, 2**63 - 1)
         _expect_one_of("optimiser", self.optimiser, ("rmsprop", "adamw"))
         _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
-        _expect_one_of("precision", self.precision, ("float32", "bfloat16", "fast"))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is float and not 0 <= value < math.inf:
-                raise ConfigError(f"expected {field.name.replace('_', ' ')} to be 0 or more, got {value}")
+        _expect_one_of("precision", self.precision, ("fast", "float32", "bfloat16"))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected a dropout rate from 0 up to 1, got {self.dropout}")
         if not self.learning_rate > 0:
             raise ConfigError(f"expected a learning rate above 0, got {self.learning_rate}")
         if not 0 <= self.distortion <= 2:
             raise ConfigError(f"expected a distortion from 0 to 2, got {self.distortion}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is float and not 0 <= value < math.inf:
+                raise ConfigError(f"expected {field.name.replace('_', ' ')} to be 0 or more, got {value}")
 
     @property
     def steps_per_epoch(self) -> int:

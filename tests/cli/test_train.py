@@ -76,7 +76,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--family", "conv", "--downsample", "2"], "family conv sees the whole picture"),
         (["train", "--steps", "20"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
-        (["train", "--set", "weight_decay"], "expected settings NAME=VALUE"),
+        (["train", "--set", "weight_decay"], "expected weight_decay to be of type float, got ''"),
         (["train", "--set", "seed=3"], "expected settings NAME=VALUE with a name out of batch, optimiser"),
         (["train", "--set", "batch=many"], "expected batch to be of type int, got 'many'"),
         (["train", "--set", "zoom_weight=nan"], "expected zoom weight to be 0 or more, got nan"),
