@@ -63,7 +63,7 @@ def reserved(path: Path) -> Iterator[BinaryIO]:
     The lock ends with the process, however that ends.
 
     Raises:
-        OutputError: The file cannot be opened, or another run has it.
+        OutputError: The file cannot be opened or closed, or another run has it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,16 +71,23 @@ def reserved(path: Path) -> Iterator[BinaryIO]:
         stream = path.open("r+b")
     except OSError as error:
         raise _cannot_write(path, error) from error
-    with stream:
-        try:
-            if fcntl:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(os.fstat(stream.fileno()), path.stat())
-        except OSError:
-            mine = False
-        if not mine:  # locked by another run, or moved by it a moment ago
-            raise OutputError(f"another run is writing {path}; wait for it, or choose another place")
-        yield stream
+    try:
+        with stream:
+            if not _locked(stream, path):
+                raise OutputError(f"another run is writing {path}; wait for it, or choose another place")
+            yield stream
+    except OSError as error:  # closing writes what is left, and may fail where writing has failed before
+        raise _cannot_write(path, error) from error
+
+
+def _locked(stream: BinaryIO, path: Path) -> bool:
+    """Lock a file; False where another run has locked it, or moved it a moment ago."""
+    try:
+        if fcntl:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

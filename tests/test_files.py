@@ -154,6 +154,17 @@ def test_a_reserved_file_is_free_again_when_its_user_is_done(old: Path) -> None:
         assert stream.read() == b"old"
 
 
+def test_what_cannot_be_written_when_a_reserved_file_is_closed_is_one_error(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of a file's size are for Unix")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+        with pytest.raises(OutputError, match=r"cannot write .*too large"), reserved(tmp_path / "file") as stream:
+            stream.write(b"more than four")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_an_error_that_the_system_has_no_words_for_is_told_in_its_own(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
