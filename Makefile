@@ -7,8 +7,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # No package of ONNX Runtime itself carries its headers; this one for Unity does.
 HEADERS_SHA256 := e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc801785d
 
+export ORT_DISABLE_TELEMETRY := 1
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu-package examples torture fuzz mutation lint check format bench peers gpu-check lock audit clean
+.PHONY: help demo test test-gpu-package torture examples fuzz mutation lint check format bench peers gpu-check lock audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,9 +66,6 @@ peers: $(VENV)/.dev ## time the runtime beside PyTorch, OpenVINO and a naive exp
 
 gpu-check: ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
-
-examples: ## install what the example clients need, so that the tests run them
-	cd examples/javascript && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts
 
 lock: $(VENV)/.dev ## hash everything that predicting needs, in the versions of constraints.txt
 	$(PIP) uv

@@ -1,5 +1,6 @@
 """Recurrent Spatial Transformer Networks: read short digit sequences from cluttered pictures."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "load"]
+
+# ONNX Runtime sends its maker telemetry unless this is set before it starts; to let it, set it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def load(path: "str | PathLike[str]" = "bundled", *, provider: str = "auto") -> "Predictor":

@@ -94,6 +94,18 @@ def test_no_command_opens_a_connection(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
 
 
+def test_reading_leaves_nothing_in_the_users_home(tmp_path: Path) -> None:
+    # ONNX Runtime's telemetry keeps an identifier and what it has not sent yet there, and is silent where CI is set.
+    unset = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "predict", str(ROOT / "assets" / "images"), "-q", "--format", "text"],
+        cwd=ROOT, env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*")) == []
+
+
 @pytest.mark.parametrize("call", ["socket.create_connection(('127.0.0.1', 9))", "socket.getaddrinfo('localhost', 9)"])
 def test_the_test_above_can_fail(tmp_path: Path, call: str) -> None:
     done = _offline(tmp_path, ["--help"], before=call)

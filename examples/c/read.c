@@ -5,6 +5,8 @@
  *
  * Pictures are binary PGM files of the model's own size, light on dark. */
 
+#define _POSIX_C_SOURCE 200112L /* setenv */
+
 #include <onnxruntime_c_api.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +79,7 @@ int main(int count, char **arguments) {
     if (count < 3) return fprintf(stderr, "usage: read MODEL.onnx PICTURE.pgm...\n"), 2;
     api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (!api) return fprintf(stderr, "error: the library is older than the header\n"), 1;
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0); /* ONNX Runtime reports to its maker otherwise */
     check(api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "rnnspn", &environment));
     check(api->CreateSessionOptions(&options));
     check(api->CreateSession(environment, arguments[1], options, &session));

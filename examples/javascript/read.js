@@ -11,6 +11,8 @@ import { readFileSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { PNG } from "pngjs";
 
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before the first session: ONNX Runtime reports to its maker otherwise
+
 const [, , modelPath, ...paths] = process.argv;
 if (!modelPath || !paths.length) {
   console.error("usage: node read.js MODEL.onnx (PICTURE.png... | --vectors VECTORS.json)");
