@@ -26,12 +26,18 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another value of the recipe, such as weight_decay=0.02."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Digits in a sequence, T.")] = 3,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Digits in a sequence, T.", show_default="3, or as many as a folder's labels have"),
+    ] = None,
     height: Annotated[int, typer.Option(help="Picture height in pixels.")] = 100,
     width: Annotated[int, typer.Option(help="Picture width in pixels.")] = 100,
     data: Annotated[
-        Literal["synthesis", "authors-2015"] | None,
-        typer.Option(help="Pictures without end, or the published set.", show_default="the recipe's"),
+        str | None,
+        typer.Option(
+            help="'synthesis' without end, 'authors-2015', or a folder of your own pictures with labels.csv.",
+            show_default="the recipe's",
+        ),
     ] = None,
     layout: Annotated[Literal["authors", "paper"], typer.Option(help="Placement of synthesised digits.")] = "authors",
     out: Annotated[
@@ -39,7 +45,9 @@ def train(
     ] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="A model.safetensors or .onnx to start from.", show_default="random weights"),
+        typer.Option(
+            help="A model.safetensors, an .onnx file or 'bundled' to start from.", show_default="random weights"
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with the newest run.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
@@ -50,10 +58,13 @@ def train(
     """Train a model; everything about it goes into its run folder."""
     console.needs("train", "torch", "safetensors", "matplotlib")
     from exporters.from_onnx import checkpoint_of
+    from rnnspn.inference import model_file
     from rnnspn.training import hardware, runs
     from rnnspn.training.loop import Trainer
     from rnnspn.training.processes import Processes
 
+    if str(start_from) == model_file.BUNDLED:
+        start_from = model_file.bundled()
     picked = hardware.pick_device(device)
     processes = Processes.join(picked)
     quiet = quiet or not processes.writes

@@ -138,7 +138,7 @@ def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, costs: dict[st
         training={
             "recipe": config.train.recipe,
             "seed": config.train.seed,
-            "data": config.to_dict()["data"],
+            "data": config.to_dict()["data"] | {"source": Path(config.data.source).name},  # no folder of this machine
             "values": config.to_dict()["train"],
             **{name: checkpoint.notes[name] for name in ("epoch", "validation") if name in checkpoint.notes},
         },

@@ -1,12 +1,13 @@
-"""Labelled pictures to test a model on: a held-out split, or a folder of one's own.
+"""Labelled pictures: a held-out split to test a model on, or a folder of one's own to train and test with.
 
 Shapes: n pictures, T digits, H x W pixels.
 """
 
 import csv
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError, DataError, ImageError
 from rnnspn.inference import images as pictures
 
+DIGITS = "0123456789"
 LABELS = "labels.csv"
 HEADER = ("path", "label")
 
@@ -40,12 +42,17 @@ class Examples:
 def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | None = None) -> Examples:
     """Return the pictures of `validation` or `test`: the authors' published ones where they fit the model.
 
-    Other shapes and layouts get as many synthesised ones, always the same.
+    Other shapes and layouts get as many synthesised ones, always the same; a model of a folder's pictures is validated
+    on every tenth of them.
 
     Raises:
         ConfigError: Synthesis does not know the model's shape or alphabet.
-        DataError: MNIST is missing.
+        DataError: MNIST is missing, or the folder's pictures cannot be had.
     """
+    if data.source not in (SYNTHESIS, AUTHORS_2015):
+        if split == "test":
+            raise DataError(f"the model learned from pictures in {data.source}; name others to test it on with --data")
+        return labelled_folder(Path(data.source), model, split)
     mnist = mnist or load_mnist()
     if fits_authors_2015(model) and data.layout == "authors":
         source, (images, labels) = AUTHORS_2015, authors_2015(mnist, split)
@@ -57,7 +64,7 @@ def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | No
 
 def fits_authors_2015(model: ModelConfig) -> bool:
     """Tell whether a model reads the shape of the authors' published data set."""
-    return (model.steps, model.height, model.width, model.alphabet) == (3, 100, 100, "0123456789")
+    return (model.steps, model.height, model.width, model.alphabet) == (3, 100, 100, DIGITS)
 
 
 def sequences(mnist: Mnist, split: str, data: DataConfig, model: ModelConfig) -> Sequences:
@@ -66,33 +73,75 @@ def sequences(mnist: Mnist, split: str, data: DataConfig, model: ModelConfig) ->
     Raises:
         ConfigError: Synthesis does not know the model's shape or alphabet.
     """
-    if model.alphabet != "0123456789":
-        raise ConfigError(f"synthesis knows the alphabet 0123456789 only, got {model.alphabet!r}")
+    if model.alphabet != DIGITS:
+        raise ConfigError(f"synthesis knows the alphabet {DIGITS} only, got {model.alphabet!r}")
     return Sequences(mnist, split, data.seed, data.layout, model.steps, model.height, model.width)
 
 
-def labelled_folder(folder: Path, model: ModelConfig) -> Examples:
+class Labels(NamedTuple):
+    """What the labels of a folder are like.
+
+    Attributes:
+        count: How many there are.
+        steps: Characters of the first; all have to have as many.
+        alphabet: Every character there is; the ten digits where nothing else is found.
+    """
+
+    count: int
+    steps: int
+    alphabet: str
+
+
+def labels_of(folder: Path) -> Labels:
+    """Return what the labels of a folder are like.
+
+    Raises:
+        DataError: They are missing.
+    """
+    labels = [label for _, label in _rows(folder / LABELS)]
+    characters = set("".join(labels))
+    alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
+    return Labels(len(labels), len(labels[0]), alphabet)
+
+
+def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
     """Read a folder's pictures, fitted as `predict` fits them, with the labels of its `labels.csv`.
 
     Args:
         folder: Holds pictures and `labels.csv`, whose header is path,label; paths are relative to the folder.
         model: Gives the size of the pictures, and the length and the characters of a label.
+        split: `train` for nine tenths of the pictures, `validation` for the rest, None for all. A hash of a picture's
+            path decides, so the order of the lines does not matter.
 
     Raises:
         DataError: The labels are missing or do not fit the model, or a picture cannot be read.
     """
     rows = _rows(folder / LABELS)
-    fitted = []
+    chosen = _of_split([name for name, _ in rows], split, folder)
+    fitted, labels = [], []
     for number, (name, label) in enumerate(rows, start=2):
+        if number - 2 not in chosen:
+            continue
         where = f"{folder / LABELS}, line {number}"
         if len(label) != model.steps or not set(label) <= set(model.alphabet):
             raise DataError(f"{where}: expected {model.steps} characters of {model.alphabet}, got {label!r}")
         try:
             fitted.append(pictures.load(str(folder / name), model.height, model.width).pixels)
+            labels.append([model.alphabet.index(one) for one in label])
         except ImageError as error:
             raise DataError(f"{where}: {name}: {error}; mend the picture or take its line out") from None
-    labels: NDArray[Any] = np.array([[model.alphabet.index(one) for one in label] for _, label in rows], np.int64)
-    return Examples(str(folder), np.stack(fitted), labels)
+    return Examples(f"{folder} {split}" if split else str(folder), np.stack(fitted), np.array(labels, np.int64))
+
+
+def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
+    """Return which pictures belong to a split: those with the lowest tenth of hashes are for validation."""
+    if split is None:
+        return set(range(len(names)))
+    if len(set(names)) < 2:
+        raise DataError(f"{folder / LABELS}: expected two pictures or more, one of them to validate on")
+    hashes = {name: hashlib.sha256(name.encode()).digest() for name in names}
+    held = set(sorted(hashes, key=hashes.__getitem__)[: max(1, len(hashes) // 10)])
+    return {index for index, name in enumerate(names) if (name in held) == (split == "validation")}
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -8,6 +8,7 @@ Shapes: B pictures, T steps, H x W pixels.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig
 from rnnspn.data.authors_2015 import authors_2015
-from rnnspn.data.examples import fits_authors_2015, held_out, sequences
+from rnnspn.data.examples import fits_authors_2015, held_out, labelled_folder, sequences
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences, render
 from rnnspn.errors import ConfigError
-from rnnspn.training.distortion import distorted
+from rnnspn.training.distortion import distorted, jolted
 
 
 @dataclass(frozen=True)
@@ -80,39 +81,59 @@ class SynthesisedBatches:
 
 
 class FixedBatches:
-    """A fixed set, held on the device, in a new order every epoch."""
+    """A fixed set, held on the device: pass after pass, each in an order of its own.
 
-    def __init__(self, pictures: Pictures, config: TrainConfig) -> None:
+    Args:
+        pictures: The set, n pictures.
+        config: Gives batch and seed.
+        distortion: How far every picture is moved, turned and stretched each time, 0 for not at all.
+    """
+
+    def __init__(self, pictures: Pictures, config: TrainConfig, distortion: float = 0.0) -> None:
         self._pictures = pictures
         self._config = config
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._distortion = distortion
+        self._orders: dict[int, Tensor] = {}
 
     def at(self, step: int) -> Pictures:
-        """Return the batch of a step."""
-        epoch, index = divmod(step, self._config.steps_per_epoch)
-        if self._order[0] != epoch:
-            order = np.random.default_rng((self._config.seed, epoch)).permutation(len(self._pictures.images))
-            self._order = epoch, torch.from_numpy(order).to(self._pictures.images.device)
-        chosen = self._order[1][index * self._config.batch : (index + 1) * self._config.batch]
-        return Pictures(self._pictures.images[chosen], self._pictures.labels[chosen])
+        """Return the batch of a step; a batch may end one pass and begin the next."""
+        count, first = len(self._pictures.images), step * self._config.batch
+        last = first + self._config.batch
+        passes = range(first // count, (last - 1) // count + 1)
+        orders = {number: self._order(number) for number in passes}
+        self._orders = orders
+        chosen = torch.cat(
+            [orders[number][max(0, first - number * count) : last - number * count] for number in passes]
+        )
+        images = self._pictures.images[chosen]
+        if self._distortion:
+            images = jolted(images, self._distortion, self._config.seed, step)
+        return Pictures(images, self._pictures.labels[chosen])
+
+    def _order(self, number: int) -> Tensor:
+        if number in self._orders:
+            return self._orders[number]
+        order = np.random.default_rng((self._config.seed, number)).permutation(len(self._pictures.images))
+        return torch.from_numpy(order).to(self._pictures.images.device)
 
 
 def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, device: torch.device) -> Batches:
     """Return the training batches of a run.
 
     Raises:
-        ConfigError: The source is unknown or does not have the model's shape.
-        DataError: MNIST is missing.
+        ConfigError: The source does not have the model's shape.
+        DataError: MNIST is missing, or a folder's pictures or labels are.
     """
+    if data.source not in (SYNTHESIS, AUTHORS_2015):
+        own = labelled_folder(Path(data.source), model, "train")
+        return FixedBatches(_on(device, own.images, own.labels), config, config.distortion)
     mnist = load_mnist()
     if data.source == SYNTHESIS:
         digits = mnist if device.type == "cpu" else mnist.to(device)
         return SynthesisedBatches(sequences(digits, "train", data, model), config, device)
-    if data.source == AUTHORS_2015:
-        if not fits_authors_2015(model):
-            raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
-        return FixedBatches(_on(device, *authors_2015(mnist, "train")), config)
-    raise ConfigError(f"expected data to be {SYNTHESIS} or {AUTHORS_2015}; got {data.source!r}")
+    if not fits_authors_2015(model):
+        raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
+    return FixedBatches(_on(device, *authors_2015(mnist, "train")), config)
 
 
 def held_out_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:

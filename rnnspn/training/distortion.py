@@ -1,4 +1,4 @@
-"""New handwriting out of old: MNIST's training digits bent anew for every epoch.
+"""New pictures out of old: MNIST's training digits bent anew for every epoch, pictures of one's own moved at every use.
 
 Each digit gets an affine change (turned, stretched, slanted) and an elastic one (a smooth random displacement), as in
 Simard, Steinkraus and Platt, Best practices for convolutional neural networks, ICDAR 2003.
@@ -19,6 +19,10 @@ _STRETCH = 0.08
 _SLANT = 0.12
 _SHIFT_PIXELS = 0.9
 _CONTROL_POINTS = 4
+_TILT = math.radians(3)  # the same for whole pictures
+_ZOOM = 0.06
+_SHIFT = 0.05
+_GAIN = 0.15
 _CHUNK = 10_000
 
 
@@ -40,6 +44,34 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int) -> Mnist:
         moved = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp
         chunk.copy_(moved.squeeze(1).round().clamp(0, 255))
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
+
+
+def jolted(images: Tensor, strength: float, seed: int, step: int) -> Tensor:
+    """Return pictures moved, turned, stretched and slanted a little, and made fainter or stronger, each by itself.
+
+    Args:
+        images: uint8 (n, H, W), 0 background.
+        strength: How far, 1 for as far as a camera held by hand.
+        seed: Seed of a run.
+        step: Every step has its own changes, which depend on nothing but the seed and the step.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    turn, stretch, aspect, slant, right, down, gain = (
+        strength * torch.randn(len(images), 7, generator=generator)
+    ).unbind(1)
+    x_scale, y_scale = torch.exp(_ZOOM * (stretch + aspect / 2)), torch.exp(_ZOOM * (stretch - aspect / 2))
+    cos, sin = torch.cos(_TILT * turn), torch.sin(_TILT * turn)
+    theta = torch.stack(
+        [
+            torch.stack([x_scale * cos, _SLANT / 2 * slant - sin, _SHIFT * right], dim=-1),
+            torch.stack([sin, y_scale * cos, _SHIFT * down], dim=-1),
+        ],
+        dim=1,
+    ).to(images.device)
+    grid = F.affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=True)
+    moved = F.grid_sample(images.float().unsqueeze(1), grid, align_corners=True).squeeze(1)
+    gains = torch.exp(_GAIN * gain).to(images.device)
+    return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte()
 
 
 def _bent_grid(count: int, side: int, strength: float, generator: torch.Generator) -> Tensor:

@@ -3,16 +3,20 @@
 import hashlib
 import itertools
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from rnnspn.config import DataConfig, TrainConfig, family_config
+from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, TrainConfig, family_config
+from rnnspn.data.examples import labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
 from rnnspn.training.recipes import default_source, train_config
 
 RUNS = Path("runs")
+_STEPS = 3
+_LEAST_EPOCH, _MOST_EPOCH = 6_000, 60_000
+"""Pictures of an epoch on a folder: a small one is gone through several times between validations."""
 _GIVEN_OTHERWISE = ("recipe", "seed", "epochs", "epoch_images", "dropout", "started_from")
 
 
@@ -25,7 +29,7 @@ def new_config(
     data: str | None = None,
     layout: str = "authors",
     seed: int = 0,
-    shape: tuple[int, int, int] = (3, 100, 100),
+    shape: tuple[int | None, int, int] = (None, 100, 100),
     **train: Any,
 ) -> RunConfig:
     """Return the configuration of a new run.
@@ -35,26 +39,29 @@ def new_config(
         recipe: Name of a recipe.
         size: Size of the network.
         downsample: Down-sampling factor, None for the family's default.
-        data: Source of pictures, None for the recipe's.
+        data: Source of pictures: `synthesis`, `authors-2015` or a folder; None for the recipe's.
         layout: Placement of synthesised digits.
         seed: Seed of weights, order, dropout and synthesis.
-        shape: Digits T, height H and width W in pixels.
+        shape: Digits T, height H and width W in pixels; T is a folder's own or 3 where it is None.
         train: Values of `TrainConfig` to replace; None keeps the recipe's.
 
     Raises:
         ConfigError: A value is not legal.
+        DataError: The folder holds no labels.
     """
     steps, height, width = shape
-    given = {} if downsample is None else {"downsample": downsample}
-    model = family_config(family, size, steps=steps, height=height, width=width, **given)
-    overrides = {name: value for name, value in train.items() if value is not None}
-    if "epoch_images" in overrides:
-        overrides["batch"] = min(train_config(recipe, model).batch, overrides["epoch_images"])
-    return RunConfig(
-        model,
-        DataConfig(source=data or default_source(recipe), layout=layout, seed=seed),
-        train_config(recipe, model, seed=seed, **overrides),
-    )
+    values = {name: value for name, value in train.items() if value is not None}
+    given: dict[str, Any] = {} if downsample is None else {"downsample": downsample}
+    source = data or default_source(recipe)
+    if source not in (SYNTHESIS, AUTHORS_2015):
+        source = str(Path(source).absolute())
+        labels = labels_of(Path(source))
+        given["alphabet"], steps = labels.alphabet, steps or labels.steps
+        values.setdefault("epoch_images", min(max(labels.count, _LEAST_EPOCH), _MOST_EPOCH))
+    model = family_config(family, size, steps=steps or _STEPS, height=height, width=width, **given)
+    config = train_config(recipe, model, seed=seed, **values)
+    config = replace(config, batch=min(config.batch, config.epoch_images))
+    return RunConfig(model, DataConfig(source=source, layout=layout, seed=seed), config)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.cli.program import ROOT, rnnspn, start
 
@@ -76,6 +77,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--family", "conv", "--downsample", "2"], "family conv sees the whole picture"),
         (["train", "--steps", "20"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
+        (["train", "--data", "nowhere"], "cannot read"),
         (["train", "--set", "weight_decay"], "expected weight_decay to be of type float, got ''"),
         (["train", "--set", "seed=3"], "expected settings NAME=VALUE with a name out of batch, optimiser"),
         (["train", "--set", "batch=many"], "expected batch to be of type int, got 'many'"),
@@ -102,6 +104,30 @@ def test_any_value_of_the_recipe_can_be_set(tmp_path: Path) -> None:
     assert code == 0, err
     train = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
     assert (train["weight_decay"], train["optimiser"], train["epochs"]) == (0.02, "rmsprop", 1)
+
+
+def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for number in range(30):
+        Image.linear_gradient("L").rotate(90 * (number % 4)).save(mine / f"{number}.png")
+    rows = [f"{number}.png,{'AB'[number % 2]}{'BC'[number % 3 // 2]}" for number in range(30)]
+    (mine / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    code, _, err = rnnspn(tmp_path, "train", "--data", "mine", "--epochs", "1", "--limit", "64", "--out", "run")
+    assert code == 0, err
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["model"]["steps"], config["model"]["alphabet"]) == (2, "ABC")
+    code, _, err = rnnspn(tmp_path, "export", "model.onnx", "--checkpoint", "run/model.safetensors")
+    assert code == 0, err
+    assert str(tmp_path).encode() not in (tmp_path / "model.onnx").read_bytes()
+    code, out, err = rnnspn(tmp_path, "predict", "mine", "--format", "text")
+    assert code == 0, err
+    assert len(out.splitlines()) == 30
+    code, out, err = rnnspn(tmp_path, "evaluate", "run/model.safetensors", "--json")
+    assert json.loads(out)["sequences"] == 3
+    code, _, err = rnnspn(tmp_path, "evaluate", "run/model.safetensors", "--split", "test")
+    assert code == 2
+    assert "--data" in err
 
 
 def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path) -> None:

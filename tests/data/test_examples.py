@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rnnspn.config import DataConfig, ModelConfig, family_config
-from rnnspn.data.examples import fits_authors_2015, held_out, labelled_folder
+from rnnspn.data.examples import fits_authors_2015, held_out, labelled_folder, labels_of
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
@@ -54,6 +54,56 @@ def test_labels_are_indices_into_the_models_own_alphabet(tmp_path: Path) -> None
     examples = labelled_folder(tmp_path, family_config("rnn-spn", steps=2, alphabet="abc"))
     assert examples.labels.tolist() == [[1, 0]]
     assert examples.images.shape == (1, 100, 100)
+
+
+def own_pictures(folder: Path, count: int, label: str = "12") -> list[str]:
+    """Write pictures that carry their number as their level, and labels in the same order; return the lines."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        Image.new("L", (50, 50), 100 + number).save(folder / f"{number}.png")
+    lines = [f"{number}.png,{label}" for number in range(count)]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    return lines
+
+
+def test_every_picture_of_a_folder_is_either_learned_from_or_held_out(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 40)
+    model = family_config("rnn-spn", steps=2)
+
+    def levels(split: str | None) -> list[int]:
+        return labelled_folder(tmp_path, model, split).images[:, 50, 50].tolist()
+
+    assert len(levels("validation")) == 4
+    assert len(levels("train")) == 36
+    assert sorted(levels("train") + levels("validation")) == sorted(levels(None))
+    assert held_out("validation", DataConfig(source=str(tmp_path)), model).images[:, 50, 50].tolist() == levels(
+        "validation"
+    )
+
+
+def test_the_order_of_the_labels_does_not_decide_what_is_held_out(tmp_path: Path) -> None:
+    lines = own_pictures(tmp_path, 40)
+    model = family_config("rnn-spn", steps=2)
+    before = labelled_folder(tmp_path, model, "validation").images
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *reversed(lines)]))
+    assert np.array_equal(labelled_folder(tmp_path, model, "validation").images, before[::-1])
+
+
+def test_one_picture_is_not_enough_to_learn_from(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 1)
+    with pytest.raises(DataError, match="two pictures or more"):
+        labelled_folder(tmp_path, family_config("rnn-spn", steps=2), "train")
+
+
+def test_a_model_of_ones_own_pictures_has_no_test_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name others to test it on with --data"):
+        held_out("test", DataConfig(source=str(tmp_path)), RNN)
+
+
+@pytest.mark.parametrize(("label", "steps", "alphabet"), [("7", 1, "0123456789"), ("B7A", 3, "7AB")])
+def test_labels_tell_the_length_and_the_alphabet(tmp_path: Path, label: str, steps: int, alphabet: str) -> None:
+    own_pictures(tmp_path, 3, label)
+    assert labels_of(tmp_path) == (3, steps, alphabet)
 
 
 @pytest.mark.parametrize(

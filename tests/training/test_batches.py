@@ -1,9 +1,14 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from rnnspn.config import AUTHORS_2015, DataConfig, family_config
+from rnnspn.data.examples import labelled_folder
 from rnnspn.data.mnist import load_mnist
+from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError
 from rnnspn.models.spatial_transformer import base_grid, sample_glimpses
@@ -42,6 +47,33 @@ def test_an_epoch_of_a_fixed_set_holds_every_picture_once() -> None:
 def test_every_epoch_and_every_seed_has_its_own_order() -> None:
     orders = [order(fixed(), range(3)), order(fixed(), range(3, 6)), order(fixed(seed=1), range(3))]
     assert len({tuple(one) for one in orders}) == 3
+
+
+def test_a_batch_that_ends_a_pass_begins_the_next() -> None:
+    batches = FixedBatches(numbered(30), train_config("paper", RNN, batch=25, epoch_images=1000))
+    seen = order(batches, range(12))
+    assert len(seen) == 300
+    for number in range(10):
+        assert sorted(seen[30 * number : 30 * number + 30]) == list(range(30))
+
+
+def test_a_batch_may_be_larger_than_the_set() -> None:
+    batches = FixedBatches(numbered(30), train_config("paper", RNN, batch=70, epoch_images=1000))
+    assert np.bincount(order(batches, range(3))).tolist() == [7] * 30
+
+
+def test_pictures_of_ones_own_are_moved_at_every_use_and_never_their_labels(tmp_path: Path) -> None:
+    write_samples(tmp_path, Sequences(load_mnist(), "train"), 20)
+    config = train_config("best", RNN, batch=18, epoch_images=36)
+    data = DataConfig(source=str(tmp_path))
+    once, again = training_batches(data, RNN, config, CPU), training_batches(data, RNN, config, CPU)
+    still = training_batches(data, RNN, replace(config, distortion=0.0), CPU)
+    again.at(7)
+    assert torch.equal(once.at(5).images, again.at(5).images)
+    assert torch.equal(once.at(5).labels, still.at(5).labels)
+    assert not torch.equal(once.at(5).images, still.at(5).images)
+    own = labelled_folder(tmp_path, RNN, "train")
+    assert sorted(map(bytes, still.at(0).images.numpy())) == sorted(map(bytes, own.images))
 
 
 def test_a_batch_depends_on_nothing_but_its_step() -> None:
@@ -111,7 +143,6 @@ def test_nothing_is_made_for_no_steps() -> None:
 @pytest.mark.parametrize(
     ("data", "shape", "complaint"),
     [
-        (DataConfig(source="elsewhere"), {}, "expected data to be"),
         (DataConfig(source=AUTHORS_2015), {"steps": 2}, "three digits on 100x100"),
         (DataConfig(), {"alphabet": "01"}, "alphabet"),
     ],

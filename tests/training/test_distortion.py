@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from rnnspn.data.mnist import SPLITS, Mnist, load_mnist
-from rnnspn.training.distortion import distorted
+from rnnspn.data.sequences import Sequences
+from rnnspn.training.distortion import distorted, jolted
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,20 @@ def test_arrays_and_tensors_bend_alike(mnist: Mnist, bent: Mnist) -> None:
     tensors = distorted(mnist.to(torch.device("cpu")), 1.0, seed=3, epoch=1)
     assert isinstance(tensors.images, torch.Tensor)
     assert np.array_equal(tensors.images.numpy(), bent.images)
+
+
+def test_jolted_pictures_depend_on_nothing_but_seed_and_step() -> None:
+    images = torch.from_numpy(Sequences(load_mnist(), "train").pictures(np.arange(6))[0])
+    once = jolted(images, 1.0, seed=3, step=9)
+    assert torch.equal(once, jolted(images, 1.0, seed=3, step=9))
+    assert not torch.equal(once, jolted(images, 1.0, seed=3, step=10))
+    assert not torch.equal(once, jolted(images, 1.0, seed=4, step=9))
+
+
+def test_jolted_pictures_are_still_the_same_pictures() -> None:
+    images = torch.from_numpy(Sequences(load_mnist(), "train").pictures(np.arange(200))[0])
+    assert (jolted(images, 1e-4, seed=0, step=0).float() - images).abs().mean() < 0.5
+    moved = jolted(images, 1.0, seed=0, step=0).float()
+    ink = moved.sum((1, 2)) / images.float().sum((1, 2))
+    assert 0.9 < ink.median() < 1.1
+    assert (moved - images).abs().mean() > 5
