@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -240,12 +241,17 @@ class Trainer:
     def start_from(self, weights: Checkpoint) -> None:
         """Begin with the weights of a finished run instead of random ones.
 
+        A recurrent network's weights are the same for any number of steps.
+
         Raises:
             CheckpointError: They are of a network of another shape.
         """
-        if weights.config.model != self.config.model:
+        ours, theirs = self.config.model, weights.config.model
+        if theirs != (replace(ours, steps=theirs.steps) if ours.family == "rnn-spn" else ours):
             raise CheckpointError(
-                "expected weights of the same family, size and steps to start from; got another network's"
+                f"expected weights of {ours.family}, d={ours.downsample}, {ours.height}x{ours.width} pixels, alphabet "
+                f"{ours.alphabet} to start from; got those of {theirs.family}, d={theirs.downsample}, "
+                f"{theirs.height}x{theirs.width} pixels, alphabet {theirs.alphabet}, or of another size"
             )
         load_weights(self.network, weights.tensors)
         self.average = WeightAverage(self.network, self.config.train.weight_average)

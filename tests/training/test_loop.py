@@ -120,8 +120,20 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path, uninterrupt
         assert torch.equal(tensor, weights.tensors[name])
         assert torch.equal(trainer.average.weights[name], weights.tensors[name])
     other = replace(RUNS["best"].model, gru_units=25)
-    with pytest.raises(CheckpointError, match="another network"):
+    with pytest.raises(CheckpointError, match="or of another size"):
         Trainer(tmp_path, replace(RUNS["best"], model=other), CPU).start_from(weights)
+
+
+def test_weights_serve_a_recurrent_network_of_any_number_of_steps(
+    tmp_path: Path, uninterrupted: dict[str, Path]
+) -> None:
+    weights = Checkpoint.load(uninterrupted["best"] / MODEL_FILE)
+    longer = replace(RUNS["best"].model, steps=2)
+    trainer = Trainer(tmp_path, replace(RUNS["best"], model=longer), CPU)
+    trainer.start_from(weights)
+    assert trainer.network(torch.zeros(1, 1, longer.height, longer.width)).logits.shape[1] == 2
+    for name, tensor in trainer.network.state_dict().items():
+        assert torch.equal(tensor, weights.tensors[name])
 
 
 def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:

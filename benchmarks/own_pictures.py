@@ -1,0 +1,111 @@
+"""How well `rnnspn train --data FOLDER` learns pictures that are nothing like MNIST, by the number of labelled ones.
+
+Draws pictures of a meter: dark printed digits on light paper, in one line that is turned, moved and sized anew each
+time, among lines and specks, with noise; then runs `train`, `export` and `evaluate` on them as a user would.
+
+Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--digits 5] [--epochs N] [--keep FOLDER]
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).parents[1]
+TEST_COUNT = 2000
+WIDTH, HEIGHT = 240, 140
+
+
+def main() -> None:
+    """Train on more and more pictures and print the errors on others."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", default="300,1000,3000", help="labelled pictures to learn from")
+    parser.add_argument("--digits", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="the recipe's by default")
+    parser.add_argument("--keep", type=Path, help="keep pictures and runs in this folder")
+    options = parser.parse_args()
+    print(describe(), flush=True)
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        draw_all(folder / "test", TEST_COUNT, options.digits, seed=1)
+        for count in map(int, options.counts.split(",")):
+            draw_all(folder / f"train-{count}", count, options.digits, seed=2)
+            began = time.perf_counter()
+            score = learn(folder, f"train-{count}", options.epochs)
+            low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
+            print(
+                f"{count} pictures: {score['digit_error']:.2%} per digit, {score['sequence_error']:.2%} per sequence "
+                f"({low} to {high} %, n = {TEST_COUNT}), {time.perf_counter() - began:,.0f} s",
+                flush=True,
+            )
+
+
+def learn(folder: Path, name: str, epochs: int | None) -> dict[str, float]:
+    """Train, export and evaluate as a user would; return the score."""
+    run = f"run-{name}"
+    few = [] if epochs is None else ["--epochs", str(epochs)]
+    rnnspn(folder, "train", "--data", name, "--out", run, "--quiet", *few)
+    rnnspn(folder, "export", f"{name}.onnx", "--checkpoint", f"{run}/model.safetensors", "--quiet")
+    score: dict[str, float] = json.loads(rnnspn(folder, "evaluate", f"{name}.onnx", "--data", "test", "--json"))
+    return score
+
+
+def rnnspn(folder: Path, *arguments: str) -> str:
+    """Run a command to its end and return what it prints."""
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def draw_all(folder: Path, count: int, digits: int, seed: int) -> None:
+    """Write so many pictures and their labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(seed)
+    rows = ["path,label"]
+    for number in range(count):
+        label = "".join(chance.choices("0123456789", k=digits))
+        draw(label, chance).save(folder / f"{number:05}.png")
+        rows.append(f"{number:05}.png,{label}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+def draw(label: str, chance: random.Random) -> Image.Image:
+    """Draw one picture."""
+    paper, ink = chance.randint(170, 250), chance.randint(0, 90)
+    image = Image.new("L", (WIDTH, HEIGHT), paper)
+    pen = ImageDraw.Draw(image)
+    for _ in range(chance.randint(3, 8)):
+        ends = [chance.randint(0, limit) for limit in (WIDTH, HEIGHT, WIDTH, HEIGHT)]
+        pen.line(ends, fill=chance.randint(ink, paper), width=chance.randint(1, 3))
+    for _ in range(chance.randint(0, 12)):
+        x, y, radius = chance.randint(0, WIDTH), chance.randint(0, HEIGHT), chance.randint(1, 4)
+        pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=chance.randint(ink, paper))
+    size = chance.uniform(24, 36)
+    line = Image.new("L", (WIDTH, HEIGHT), 0)
+    place = (WIDTH / 2, HEIGHT / 2)
+    ImageDraw.Draw(line).text(place, " ".join(label), font=ImageFont.load_default(size), fill=255, anchor="mm")
+    turned = line.rotate(
+        chance.gauss(0, 5), Image.Resampling.BICUBIC, translate=(chance.randint(-25, 25), chance.randint(-35, 35))
+    )
+    image.paste(ink, mask=turned)
+    noise = np.random.default_rng(chance.randrange(2**32)).normal(0, chance.uniform(2, 14), (HEIGHT, WIDTH))
+    shade = 20 * math.sin(chance.uniform(0, 7)) * np.linspace(-1, 1, WIDTH)
+    return Image.fromarray((np.asarray(image) + noise + shade).clip(0, 255).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()
