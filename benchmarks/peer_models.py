@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +56,14 @@ class Naive(nn.Module):
         return probabilities.argmax(-1), probabilities
 
 
-def write_models(folder: Path, checkpoint: Path) -> None:
+def write_models(folder: Path, checkpoint: Path, bfloat16: bool) -> None:
     """Write every file and the pictures into a folder, and make sure that the naive network is the same network."""
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(PICTURES))[0]
     np.save(folder / "pictures.npy", pictures)
     source = folder / "network.safetensors"
     checkpoint_of(checkpoint).save(source)
     network = Checkpoint.load(source).network().eval()
-    export(source, folder / "rnnspn.onnx", bfloat16=find_spec("onnxruntime_ep_openvino") is not None)
+    export(source, folder / "rnnspn.onnx", bfloat16=bfloat16)
     plain = build_graph(network, fold=False, trim=False, rescale=False, fill=False, activate=False)
     (folder / "plain.onnx").write_bytes(plain.SerializeToString())
     naive = Naive(network).eval()

@@ -24,6 +24,9 @@ from peer_models import write_models
 from rich.console import Console
 from rich.table import Table
 
+from rnnspn.errors import RnnspnError
+from rnnspn.inference import model_file, session, timing
+
 PEERS = {
     "rnnspn": "rnnspn on ONNX Runtime, float32",
     "rnnspn-openvino": "rnnspn on OpenVINO's plug-in, float32",
@@ -57,8 +60,9 @@ def main() -> None:
         print(json.dumps(measure(options.peer, options.folder)))
         return
     with tempfile.TemporaryDirectory() as name:
-        write_models(Path(name), options.checkpoint)
-        results = take_turns([peer for peer in PEERS if available(peer)], Path(name), options.rounds)
+        peers = [peer for peer in PEERS if available(peer)]
+        write_models(Path(name), options.checkpoint, OURS["bfloat16"] in peers)
+        results = take_turns(peers, Path(name), options.rounds)
     report(results, options.rounds)
     if options.json:
         document = {"machine": describe(), "rounds": options.rounds, "images_per_second": results}
@@ -68,9 +72,20 @@ def main() -> None:
 
 
 def available(peer: str) -> bool:
-    """Tell whether a peer's package is installed."""
-    needed = "onnxruntime_ep_openvino" if peer.startswith("rnnspn-openvino") else peer.partition("-")[0]
-    return find_spec(needed) is not None
+    """Tell whether a peer can run here: its package is installed, and its precision is not one that is emulated."""
+    import torch  # not for the peers that do without it
+
+    from rnnspn.training.hardware import is_fast_in_bfloat16
+
+    if precision(peer) == "bfloat16" and not is_fast_in_bfloat16(torch.device("cpu")):
+        return False
+    if not peer.startswith("rnnspn-openvino"):
+        return find_spec(peer.partition("-")[0]) is not None
+    try:
+        session.open_engine(model_file.load(MODEL), "openvino")
+    except RnnspnError:
+        return False
+    return True
 
 
 def take_turns(peers: list[str], folder: Path, rounds: int) -> dict[str, list[float]]:
@@ -115,8 +130,6 @@ def runner(peer: str, folder: Path, pictures: np.ndarray) -> Throughput:
 
 def ours(folder: Path, pictures: np.ndarray, provider: str) -> Throughput:
     """Run as `rnnspn predict` does."""
-    from rnnspn.inference import model_file, session, timing
-
     engine = session.open_engine(model_file.load(folder / "rnnspn.onnx"), provider)
     return lambda batch, seconds: (
         timing.measure_calls(engine.run, timing.batches_of(pictures, batch), engine.workers, seconds).images_per_second

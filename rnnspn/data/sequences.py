@@ -53,7 +53,7 @@ class Placement(NamedTuple):
     patch_y: Array
 
     def centres(self, height: int, width: int) -> Array:
-        """Return the centres of the digits, (x, y) as theta counts them from -1 to +1: float64 (n, T, 2)."""
+        """Return the centres of the digits, (x, y) as theta counts them from -1 to +1: float (n, T, 2)."""
         xp, middle = _namespace(self.digit_x), (DIGIT - 1) / 2
         x, y = ((self.digit_x + middle) * (2 / (width - 1)) - 1), ((self.digit_y + middle) * (2 / (height - 1)) - 1)
         return xp.stack([x, y], -1)

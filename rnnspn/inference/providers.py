@@ -28,6 +28,8 @@ _FULL_NAMES = {
     "openvino-bfloat16": "OpenVINOExecutionProvider",
 }
 _OPENVINO_LIBRARY = "rnnspn-openvino"
+_WITH_OPENVINO: list[Any] = []
+"""The runtime, once it has loaded OpenVINO's plug-in."""
 _FATAL = 4
 """ONNX Runtime's log level that leaves stderr to us; its exceptions carry what matters."""
 
@@ -81,32 +83,34 @@ def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions") -> "Inferenc
 
 def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precision: str) -> "InferenceSession":
     """Open a session on OpenVINO's plug-in, which stands beside the plain runtime."""
-    try:
-        import onnxruntime_ep_openvino
-    except ImportError:
-        raise ProviderError("OpenVINO's provider is not installed; pip install 'rnnspn[openvino]'") from None
     settings = {
         "INFERENCE_PRECISION_HINT": precision,  # without it, bfloat16 wherever the processor has it
         "NUM_STREAMS": str(available_cores()),
         "INFERENCE_NUM_THREADS": str(available_cores()),
     }
+    mend = "pip install --upgrade 'rnnspn[openvino]'"
     try:
-        # Told a second time, the runtime refuses the library.
-        if not (devices := _openvino_devices(runtime)):
-            library = onnxruntime_ep_openvino.get_library_path()
-            runtime.register_execution_provider_library(_OPENVINO_LIBRARY, library)
-            devices = _openvino_devices(runtime)
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        options.add_provider_for_devices(devices[:1], {"load_config": json.dumps({"CPU": settings})})
-        session = runtime.InferenceSession(model, options)
+        devices = _openvino_devices(runtime)
+        if devices:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            options.add_provider_for_devices(devices[:1], {"load_config": json.dumps({"CPU": settings})})
+            return _active(runtime.InferenceSession(model, options), "openvino", mend)
+    except ImportError:
+        raise ProviderError("OpenVINO's provider is not installed; pip install 'rnnspn[openvino]'") from None
+    except ProviderError:
+        raise
     except Exception as error:
-        raise ProviderError(
-            f"OpenVINO does not start here: {one_line(error)}; pip install --upgrade 'rnnspn[openvino]'"
-        ) from error
-    return _active(session, "openvino", "pip install --upgrade 'rnnspn[openvino]'")
+        raise ProviderError(f"OpenVINO does not start here: {one_line(error)}; {mend}") from error
+    raise ProviderError("OpenVINO's provider finds no processor that it runs on, which are Intel's; use --provider cpu")
 
 
 def _openvino_devices(runtime: Any) -> list[Any]:
+    """Return the processors that the plug-in runs on; it is loaded once, as the runtime refuses a second time."""
+    import onnxruntime_ep_openvino
+
+    if not any(known is runtime for known in _WITH_OPENVINO):
+        runtime.register_execution_provider_library(_OPENVINO_LIBRARY, onnxruntime_ep_openvino.get_library_path())
+        _WITH_OPENVINO.append(runtime)
     cpu = runtime.OrtHardwareDeviceType.CPU
     return [
         device

@@ -1,4 +1,3 @@
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from rnnspn.config import family_config
 from rnnspn.errors import ParityError
 from rnnspn.inference import model_file
 from rnnspn.inference.session import open_engine
+from tests.openvino import needs_openvino
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_no_file_is_written_when_the_gate_is_closed(
     assert not (tmp_path / "small.onnx").exists()
 
 
-@pytest.mark.skipif(find_spec("onnxruntime_ep_openvino") is None, reason="onnxruntime-ep-openvino is not installed")
+@needs_openvino
 def test_a_file_that_passes_the_gate_may_be_computed_in_bfloat16(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
     to_onnx.export(checkpoint, target, max_accuracy_drop=100, bfloat16=True)

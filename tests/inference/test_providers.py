@@ -1,6 +1,5 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +13,7 @@ from rnnspn.inference import model_file
 from rnnspn.inference.providers import open_session
 from rnnspn.inference.session import open_engine
 from tests import handmade
-
-needs_openvino = pytest.mark.skipif(
-    find_spec("onnxruntime_ep_openvino") is None, reason="onnxruntime-ep-openvino is not installed"
-)
+from tests.openvino import needs_openvino
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +66,21 @@ def test_without_the_plug_in_the_mend_is_one_line(model_path, monkeypatch):
         open_engine(model_file.load(model_path), "openvino")
 
 
-@pytest.mark.parametrize("fault", ["no devices", "not active", "does not load"])
+@pytest.mark.parametrize("fault", ["not active", "does not load"])
 def test_openvino_that_does_not_run_the_model_is_refused(monkeypatch, fault):
     def register(name, path):
         if fault == "does not load":
             raise RuntimeError("libhwloc.so.15: cannot open\nshared object file")
 
-    def add_provider_for_devices(devices, options):
-        if not devices:
-            raise ValueError("no devices")
-
     options = SimpleNamespace(
-        add_session_config_entry=lambda key, value: None, add_provider_for_devices=add_provider_for_devices
+        add_session_config_entry=lambda key, value: None, add_provider_for_devices=lambda devices, options: None
     )
     device = SimpleNamespace(ep_name="OpenVINOExecutionProvider", device=SimpleNamespace(type="cpu"))
     stand_in = SimpleNamespace(
         SessionOptions=lambda: options,
         InferenceSession=lambda *_: SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"]),
         OrtHardwareDeviceType=SimpleNamespace(CPU="cpu"),
-        get_ep_devices=lambda: [device] if fault == "not active" else [],
+        get_ep_devices=lambda: [device],
         register_execution_provider_library=register,
         set_default_logger_severity=lambda level: None,
     )
@@ -97,3 +89,20 @@ def test_openvino_that_does_not_run_the_model_is_refused(monkeypatch, fault):
     with pytest.raises(ProviderError, match=r"does not start here.*pip install --upgrade") as refused:
         open_session(b"", "openvino", Path("model.onnx"))
     assert "\n" not in str(refused.value)
+
+
+def test_openvino_on_a_processor_that_is_not_intels_is_one_line_each_time(monkeypatch):
+    told = []
+    stand_in = SimpleNamespace(
+        SessionOptions=lambda: SimpleNamespace(add_session_config_entry=lambda key, value: None),
+        OrtHardwareDeviceType=SimpleNamespace(CPU="cpu"),
+        get_ep_devices=lambda: [SimpleNamespace(ep_name="CPUExecutionProvider", device=SimpleNamespace(type="cpu"))],
+        register_execution_provider_library=lambda name, path: told.append(path),
+        set_default_logger_severity=lambda level: None,
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", SimpleNamespace(get_library_path=lambda: "library"))
+    for _ in range(2):
+        with pytest.raises(ProviderError, match=r"Intel's; use --provider cpu$"):
+            open_session(b"", "openvino", Path("model.onnx"))
+    assert told == ["library"]
