@@ -19,8 +19,9 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 	$(BIN)/rnnspn predict assets/images --model bundled --format table --annotate demo
 	@echo "annotated pictures: demo/"
 
+# A process for each core with one thread each: threads of several processes would wait for each other.
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxruntime-gpu in the place of onnxruntime
 	$(VENV)/gpu-package/bin/python -m pytest tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py \

@@ -27,6 +27,8 @@ _FULL_NAMES = {
     "openvino": "OpenVINOExecutionProvider",
     "openvino-bfloat16": "OpenVINOExecutionProvider",
 }
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+"""Full float32, as on the CPU, and no trial of every algorithm at the first batch of each size."""
 _OPENVINO_LIBRARY = "rnnspn-openvino"
 _WITH_OPENVINO: list[Any] = []
 """The runtime, once it has loaded OpenVINO's plug-in."""
@@ -75,7 +77,8 @@ def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions") -> "Inferenc
         with contextlib.redirect_stdout(io.StringIO()):
             runtime.preload_dlls()
         # Its fallback would print on stdout, among the results, and run on another provider than we say.
-        session = runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cuda"]], enable_fallback=False)
+        provider = (_FULL_NAMES["cuda"], _CUDA_OPTIONS)
+        session = runtime.InferenceSession(model, options, providers=[provider], enable_fallback=False)
     except Exception as error:
         raise ProviderError(f"CUDA does not start here: {one_line(error)}") from error
     return _active(session, "cuda", "check that nvidia-smi works, and pip install 'rnnspn[gpu]'")

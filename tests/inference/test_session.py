@@ -25,9 +25,13 @@ def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exce
     class Session:
         def __init__(self, content, options, providers, enable_fallback):
             assert not enable_fallback  # it would print on stdout, and run on another provider than we say
-            if failure and "CUDAExecutionProvider" in providers:
-                raise failure
-            self._providers = active if "CUDAExecutionProvider" in providers else ["CPUExecutionProvider"]
+            on_cuda = providers != ["CPUExecutionProvider"]
+            if on_cuda:
+                ((name, settings),) = providers
+                assert (name, settings["use_tf32"]) == ("CUDAExecutionProvider", "0")  # else it disagrees with the CPU
+                if failure:
+                    raise failure
+            self._providers = active if on_cuda else ["CPUExecutionProvider"]
 
         def get_providers(self):
             return self._providers
