@@ -90,11 +90,10 @@ class Trainer:
             DataError: The data are missing.
             OutputError: The run folder cannot be written.
         """
-        config = self.config.train
-        if self.processes.writes:
-            write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
-        batches = training_batches(self.config.data, self.config.model, config, self.device)
+        batches = training_batches(self.config.data, self.config.model, self.config.train, self.device)
         validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
+        if self.processes.writes:  # data that cannot be had leave no folder behind
+            write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
         while not self.finished:
             if not self._train_epoch(batches):
                 self.save()

@@ -14,7 +14,7 @@ import torch
 from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.errors import CheckpointError
+from rnnspn.errors import CheckpointError, DataError
 from rnnspn.training import loop
 from rnnspn.training.batches import Pictures
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
@@ -122,6 +122,14 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path, uninterrupt
     other = replace(RUNS["best"].model, gru_units=25)
     with pytest.raises(CheckpointError, match="or of another size"):
         Trainer(tmp_path, replace(RUNS["best"], model=other), CPU).start_from(weights)
+
+
+def test_pictures_that_cannot_be_had_leave_no_run_behind(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\nthere-is-none.png,123\nnor-here.png,456\n")
+    data = DataConfig(source=str(tmp_path))
+    with pytest.raises(DataError, match="there is no such file"):
+        Trainer(tmp_path / "run", replace(RUNS["best"], data=data), CPU).run()
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_serve_a_recurrent_network_of_any_number_of_steps(
