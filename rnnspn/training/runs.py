@@ -54,6 +54,8 @@ def new_config(
     given: dict[str, Any] = {} if downsample is None else {"downsample": downsample}
     source = data or default_source(recipe)
     if source not in (SYNTHESIS, AUTHORS_2015):
+        if not Path(source).is_dir():
+            raise ConfigError(f"expected data to be {SYNTHESIS}, {AUTHORS_2015} or a folder; got {source!r}")
         source = str(Path(source).absolute())
         labels = labels_of(Path(source))
         given["alphabet"], steps = labels.alphabet, steps or labels.steps

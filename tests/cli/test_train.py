@@ -77,7 +77,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--family", "conv", "--downsample", "2"], "family conv sees the whole picture"),
         (["train", "--steps", "20"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
-        (["train", "--data", "nowhere"], "cannot read"),
+        (["train", "--data", "nowhere"], "expected data to be synthesis, authors-2015 or a folder; got 'nowhere'"),
         (["train", "--set", "weight_decay"], "expected weight_decay to be of type float, got ''"),
         (["train", "--set", "seed=3"], "expected settings NAME=VALUE with a name out of batch, optimiser"),
         (["train", "--set", "batch=many"], "expected batch to be of type int, got 'many'"),
