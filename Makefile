@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxruntime-gpu in the place of onnxruntime
-	$(VENV)/gpu-package/bin/python -m pytest tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py \
+	OMP_NUM_THREADS=1 $(VENV)/gpu-package/bin/python -m pytest --numprocesses auto --dist loadfile tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py \
 	  tests/cli/test_main.py tests/cli/test_predict.py -m 'not slow'
 
 examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C
@@ -94,7 +94,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 $(VENV)/.gpu-package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)/gpu-package
 	$(VENV)/gpu-package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable . flatbuffers hypothesis packaging protobuf pytest
+	  --editable . flatbuffers hypothesis packaging protobuf pytest pytest-xdist
 	$(VENV)/gpu-package/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --no-deps onnxruntime-gpu
 	@touch $@
