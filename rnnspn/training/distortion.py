@@ -1,7 +1,7 @@
 """New pictures out of old: MNIST's training digits bent anew for every epoch, pictures of one's own moved at every use.
 
 Each digit gets an affine change (turned, stretched, slanted) and an elastic one (a smooth random displacement), as in
-Simard, Steinkraus and Platt, Best practices for convolutional neural networks, ICDAR 2003.
+Simard, Steinkraus and Platt, Best practices for convolutional neural networks, ICDAR 2003; and a broader or finer pen.
 
 Shapes: n digits of S x S pixels.
 """
@@ -18,6 +18,7 @@ _TURN = math.radians(8)  # standard deviations at strength 1
 _STRETCH = 0.08
 _SLANT = 0.12
 _SHIFT_PIXELS = 0.9
+_PEN_PIXELS = 0.3  # at either edge of a stroke
 _CONTROL_POINTS = 4
 _TILT = math.radians(3)  # the same for whole pictures
 _ZOOM = 0.06
@@ -40,9 +41,11 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int) -> Mnist:
     train = SPLITS["train"]
     for first in range(train.start, train.stop, _CHUNK):
         chunk = images[first : min(first + _CHUNK, train.stop)]
-        grid = _bent_grid(len(chunk), chunk.shape[-1], strength, generator).to(images.device)
+        share = strength * torch.rand(len(chunk), 1, generator=generator)
+        grid = _bent_grid(share, chunk.shape[-1], generator).to(images.device)
         moved = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp
-        chunk.copy_(moved.squeeze(1).round().clamp(0, 255))
+        pixels = _PEN_PIXELS * share * torch.randn(len(chunk), 1, generator=generator)
+        chunk.copy_(_with_another_pen(moved, pixels.to(images.device)).squeeze(1).round().clamp(0, 255))
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
 
 
@@ -74,9 +77,9 @@ def jolted(images: Tensor, strength: float, seed: int, step: int) -> Tensor:
     return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte()
 
 
-def _bent_grid(count: int, side: int, strength: float, generator: torch.Generator) -> Tensor:
+def _bent_grid(share: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Return where each pixel of each bent digit comes from, float (n, S, S, 2), -1 and +1 at the border pixels."""
-    share = strength * torch.rand(count, 1, generator=generator)
+    count = len(share)
     turn, stretch_x, stretch_y, slant = (share * torch.randn(count, 4, generator=generator)).unbind(1)
     cos, sin = torch.cos(_TURN * turn), torch.sin(_TURN * turn)
     x_scale, y_scale = torch.exp(_STRETCH * stretch_x), torch.exp(_STRETCH * stretch_y)
@@ -93,3 +96,11 @@ def _bent_grid(count: int, side: int, strength: float, generator: torch.Generato
     pixels = _SHIFT_PIXELS * share.reshape(-1, 1, 1, 1)
     grid = F.affine_grid(theta, [count, 1, side, side], align_corners=True)
     return grid + (shift * pixels * 2 / (side - 1)).permute(0, 2, 3, 1)
+
+
+def _with_another_pen(digits: Tensor, pixels: Tensor) -> Tensor:
+    """Return digits, float (n, 1, S, S), with strokes broader by `pixels`, float (n, 1), at either edge, or finer."""
+    broader = F.max_pool2d(digits, 3, stride=1, padding=1) - digits
+    finer = digits + F.max_pool2d(-digits, 3, stride=1, padding=1)
+    pixels = pixels.clamp(-0.5, 1).reshape(-1, 1, 1, 1)  # half a pixel less at either edge is a whole one less
+    return digits + pixels.clamp_min(0) * broader + pixels.clamp_max(0) * finer
