@@ -11,6 +11,18 @@ from tests.cli.program import ROOT, rnnspn, start
 TINY = ["train", "--epochs", "1", "--limit", "64"]
 
 
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """Return a folder of 30 labelled pictures of one's own, so few that a run takes no time."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for number in range(30):
+        Image.linear_gradient("L").rotate(90 * (number % 4)).save(folder / f"{number}.png")
+    rows = [f"{number}.png,{'AB'[number % 2]}{'BC'[number % 3 // 2]}" for number in range(30)]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the commands of the brief have been run, in order."""
@@ -99,28 +111,22 @@ def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[
     assert len(err.strip().splitlines()) == 1, err
 
 
-def test_any_value_of_the_recipe_can_be_set(tmp_path: Path) -> None:
-    code, _, err = rnnspn(tmp_path, *TINY, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run")
+def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
+    code, _, err = rnnspn(tmp_path, *TINY, "--data", mine.name, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run")
     assert code == 0, err
     train = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
     assert (train["weight_decay"], train["optimiser"], train["epochs"]) == (0.02, "rmsprop", 1)
 
 
-def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    for number in range(30):
-        Image.linear_gradient("L").rotate(90 * (number % 4)).save(mine / f"{number}.png")
-    rows = [f"{number}.png,{'AB'[number % 2]}{'BC'[number % 3 // 2]}" for number in range(30)]
-    (mine / "labels.csv").write_text("\n".join(["path,label", *rows]))
-    code, _, err = rnnspn(tmp_path, "train", "--data", "mine", "--epochs", "1", "--limit", "64", "--out", "run")
+def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path, mine: Path) -> None:
+    code, _, err = rnnspn(tmp_path, *TINY, "--data", mine.name, "--out", "run")
     assert code == 0, err
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["model"]["steps"], config["model"]["alphabet"]) == (2, "ABC")
     code, _, err = rnnspn(tmp_path, "export", "model.onnx", "--checkpoint", "run/model.safetensors")
     assert code == 0, err
     assert str(tmp_path).encode() not in (tmp_path / "model.onnx").read_bytes()
-    code, out, err = rnnspn(tmp_path, "predict", "mine", "--format", "text")
+    code, out, err = rnnspn(tmp_path, "predict", mine.name, "--format", "text")
     assert code == 0, err
     assert len(out.splitlines()) == 30
     code, out, err = rnnspn(tmp_path, "evaluate", "run/model.safetensors", "--json")
@@ -130,8 +136,8 @@ def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path) -> N
     assert "--data" in err
 
 
-def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path) -> None:
-    code, _, err = rnnspn(tmp_path, *TINY, "--size", "nano", "-d", "4")
+def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path, mine: Path) -> None:
+    code, _, err = rnnspn(tmp_path, *TINY, "--data", mine.name, "--size", "nano", "-d", "4")
     assert code == 0
     assert err.splitlines()[-1].endswith("runs/rnn-spn-nano-d4-best")
     assert (tmp_path / "runs" / "rnn-spn-nano-d4-best" / "model.safetensors").stat().st_size < 2_400_000
@@ -143,8 +149,8 @@ def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
     assert "already holds a run; add --resume" in err
 
 
-def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path) -> None:
-    process = start(tmp_path, "train", "--epochs", "2", "--limit", "1280", "--out", "run")
+def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, mine: Path) -> None:
+    process = start(tmp_path, "train", "--data", mine.name, "--epochs", "2", "--limit", "1280", "--out", "run")
     assert process.stderr is not None
     assert "to go at" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
