@@ -1,7 +1,8 @@
 """Everything about this project that only a GPU can show, in one run and one JSON file.
 
-Agreement with the CPU, where every node runs, throughput by batch size, PyTorch eager and compiled beside it, and the
-speed of training. With --provider cpu the same steps run on a machine without a GPU, which proves nothing but the path.
+Agreement with the CPU, where every node runs, throughput by batch size with copies and without, the provider's
+defaults and PyTorch eager and compiled beside it, and the speed of training. With --provider cpu the same steps run on
+a machine without a GPU, which proves nothing but the path.
 
 Run: python benchmarks/gpu_check.py [--provider cuda] [--output gpu-check.json] [--seconds 2]
 """
@@ -24,7 +25,9 @@ from training import images_per_second
 from rnnspn.config import family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference import diagnosis, model_file, session, timing
+from rnnspn.inference import diagnosis, model_file, providers, session, timing
+from rnnspn.inference.buffers import SIZES, BufferedSession
+from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.session import Engine
 from rnnspn.models.networks import Network
 
@@ -53,6 +56,8 @@ def main() -> None:
         "parity": lambda: parity(engine, session.open_engine(model, "cpu"), pictures),
         "placement": lambda: placement(model.content, options.provider, pictures[:64]),
         "throughput": lambda: throughput(engine, pictures, options.seconds),
+        "resident": lambda: resident(model, options.provider, pictures, options.seconds),
+        "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds),
         "training": lambda: {f"d={d}": images_per_second(d) for d in (3, 2)},
         "pytorch": lambda: pytorch(options.provider, pictures, options.seconds),
     }
@@ -112,6 +117,30 @@ def placement(content: bytes, provider: str, pictures: np.ndarray) -> dict[str, 
 def throughput(engine: Engine, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
     """Time every batch size, pictures coming from the host."""
     return [timing.measure(engine, pictures, batch, decode=False, seconds=seconds).to_dict() for batch in BATCHES]
+
+
+def resident(model: ModelFile, provider: str, pictures: np.ndarray, seconds: float) -> dict[str, Any]:
+    """Time every size of buffers without copies, and say whether the kernels are recorded."""
+    opened = providers.open_session(model.content, provider, model.path)
+    session = BufferedSession(opened, provider)
+    rows = []
+    for size in SIZES:
+        part = pictures[:size]
+        session.run(part)
+        timed = timing.measure_calls(lambda batch: session.repeat(len(batch)), [part], 1, seconds)
+        rows.append(timed.to_dict())
+    return {"recorded": opened.get_provider_options()[FULL_NAMES[provider]].get("enable_cuda_graph"), "rows": rows}
+
+
+def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+    """Time the runtime as it comes: one session with the provider's defaults, pictures coming from the host."""
+    session = onnxruntime.InferenceSession(content, providers=[FULL_NAMES[provider]])
+    rows = []
+    for batch in BATCHES:
+        parts = timing.batches_of(pictures, batch)
+        timed = timing.measure_calls(lambda part: session.run(None, {"images": part}), parts, 1, seconds)
+        rows.append(timed.to_dict())
+    return rows
 
 
 def pytorch(device: str, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:

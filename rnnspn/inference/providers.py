@@ -76,12 +76,20 @@ def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions") -> "Inferenc
         # Libraries from the pip packages are only found when they are loaded beforehand; it prints what it misses.
         with contextlib.redirect_stdout(io.StringIO()):
             runtime.preload_dlls()
-        # Its fallback would print on stdout, among the results, and run on another provider than we say.
-        provider = (_FULL_NAMES["cuda"], _CUDA_OPTIONS)
-        session = runtime.InferenceSession(model, options, providers=[provider], enable_fallback=False)
+        try:
+            session = _cuda_session(runtime, model, options, recording="1")
+        except Exception:  # a model with a node that CUDA has no kernel for cannot be recorded
+            session = _cuda_session(runtime, model, options, recording="0")
     except Exception as error:
         raise ProviderError(f"CUDA does not start here: {one_line(error)}") from error
     return _active(session, "cuda", "check that nvidia-smi works, and pip install 'rnnspn[gpu]'")
+
+
+def _cuda_session(runtime: Any, model: bytes, options: "SessionOptions", recording: str) -> "InferenceSession":
+    # The runtime's fallback would print on stdout, among the results, and run on another provider than we say.
+    provider = (_FULL_NAMES["cuda"], _CUDA_OPTIONS | {"enable_cuda_graph": recording})
+    session: InferenceSession = runtime.InferenceSession(model, options, providers=[provider], enable_fallback=False)
+    return session
 
 
 def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precision: str) -> "InferenceSession":

@@ -4,7 +4,9 @@ Shapes: N pictures, T steps, K classes, H x W pixels.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -12,12 +14,19 @@ from numpy.typing import NDArray
 
 from rnnspn import contract
 from rnnspn.errors import ModelFileError, ProviderError
+from rnnspn.inference.buffers import BufferedSession
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+_Runner = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
+"""Takes uint8 (N, H, W), gives the outputs by name; one thread may call it at a time."""
+
+_CUDA_WORKERS = 3
+"""One decodes, one copies, one computes; more would only take memory of the GPU."""
 
 _MEMORY_SIGNS = ("failed to allocate memory", "bad_alloc", "out of memory", "cudaerrormemoryallocation")
 
@@ -41,7 +50,8 @@ class Engine:
     """A model ready to run, from any number of threads at a time.
 
     On the CPU every thread that calls gets a session of one thread for itself, made when it is first needed: on small
-    batches that beats one session of many threads. On every other provider all share one.
+    batches that beats one session of many threads. On CUDA too, with buffers of its own, so that copies and kernels of
+    different threads overlap. On OpenVINO, which has streams of its own, all share one.
 
     Attributes:
         model: The model.
@@ -56,7 +66,7 @@ class Engine:
     reason: str
     workers: int
     batch: int
-    _idle: "deque[InferenceSession]" = field(repr=False)
+    _idle: deque[_Runner] = field(repr=False)
 
     @property
     def summary(self) -> str:
@@ -73,10 +83,9 @@ class Engine:
             ModelFileError: The model fails while it runs, or its outputs break the contract.
             ProviderError: The same on another provider than the CPU.
         """
-        session = self._take()
-        names = [output.name for output in session.get_outputs()]
+        runner = self._take()
         try:
-            outputs = dict(zip(names, session.run(names, {contract.IMAGES: images}), strict=True))
+            outputs = runner(images)
         except Exception as error:
             if len(images) == 1 or not _is_want_of_memory(error):
                 failure = ModelFileError if self.provider == "cpu" else ProviderError
@@ -85,7 +94,7 @@ class Engine:
                 ) from error
             outputs = None
         finally:
-            self._give_back(session)
+            self._give_back(runner)
         return self._run_halves(images) if outputs is None else self._checked(outputs, len(images))
 
     def _run_halves(self, images: NDArray[np.uint8]) -> Outputs:
@@ -95,17 +104,21 @@ class Engine:
         digits, probabilities = (np.concatenate([first[name], second[name]]) for name in (0, 1))
         return Outputs(digits, probabilities, theta)
 
-    def _take(self) -> "InferenceSession":
-        if self.provider != "cpu":
+    @property
+    def _shared(self) -> bool:
+        return self.provider.startswith("openvino")
+
+    def _take(self) -> _Runner:
+        if self._shared:
             return self._idle[0]
         try:
             return self._idle.pop()
         except IndexError:
             return _open(self.model, self.provider)
 
-    def _give_back(self, session: "InferenceSession") -> None:
-        if self.provider == "cpu":
-            self._idle.append(session)
+    def _give_back(self, runner: _Runner) -> None:
+        if not self._shared:
+            self._idle.append(runner)
 
     def _checked(self, outputs: dict[str, Any], count: int) -> Outputs:
         metadata = self.model.metadata
@@ -154,11 +167,21 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
 
 def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
     # The first session is made here, so that a model that cannot run fails at once.
-    return Engine(model, provider, reason, available_cores(), BATCHES[provider], deque([_open(model, provider)]))
+    workers = _CUDA_WORKERS if provider == "cuda" else available_cores()
+    engine = Engine(model, provider, reason, workers, BATCHES[provider], deque([_open(model, provider)]))
+    if provider == "cuda":  # what CUDA lacks is only found when kernels run
+        engine.run(np.zeros((1, model.metadata.height, model.metadata.width), np.uint8))
+    return engine
 
 
-def _open(model: ModelFile, provider: str) -> "InferenceSession":
-    return open_session(model.content, provider, model.path)
+def _open(model: ModelFile, provider: str) -> _Runner:
+    session = open_session(model.content, provider, model.path)
+    return BufferedSession(session, "cuda").run if provider == "cuda" else partial(_run, session)
+
+
+def _run(session: "InferenceSession", images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {contract.IMAGES: images}), strict=True))
 
 
 def _is_want_of_memory(error: Exception) -> bool:

@@ -112,7 +112,9 @@ def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[
 
 
 def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
-    code, _, err = rnnspn(tmp_path, *TINY, "--data", mine.name, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run")
+    code, _, err = rnnspn(
+        tmp_path, *TINY, "--data", mine.name, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run"
+    )
     assert code == 0, err
     train = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
     assert (train["weight_decay"], train["optimiser"], train["epochs"]) == (0.02, "rmsprop", 1)

@@ -19,8 +19,15 @@ def model(model_path):
     return model_file.load(model_path)
 
 
-def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exception | None = None) -> None:
-    """Put a stand-in for ONNX Runtime in place, whose sessions run on the `active` providers."""
+def _runtime(
+    monkeypatch, active: list[str], available: list[str], failure: Exception | None = None, records: bool = True
+) -> list[str]:
+    """Put a stand-in for ONNX Runtime in place, whose sessions run on the `active` providers.
+
+    Returns:
+        A list that grows: for each session on CUDA, whether it was to record its kernels.
+    """
+    asked: list[str] = []
 
     class Session:
         def __init__(self, content, options, providers, enable_fallback):
@@ -29,8 +36,9 @@ def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exce
             if on_cuda:
                 ((name, settings),) = providers
                 assert (name, settings["use_tf32"]) == ("CUDAExecutionProvider", "0")  # else it disagrees with the CPU
-                if failure:
-                    raise failure
+                asked.append(settings["enable_cuda_graph"])
+                if failure or (asked[-1] == "1" and not records):
+                    raise failure or RuntimeError("not all nodes are on CUDA")
             self._providers = active if on_cuda else ["CPUExecutionProvider"]
 
         def get_providers(self):
@@ -45,6 +53,14 @@ def _runtime(monkeypatch, active: list[str], available: list[str], failure: Exce
         set_default_logger_severity=lambda level: None,
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+    monkeypatch.setattr(session, "BufferedSession", lambda session, device: SimpleNamespace(run=_blank_outputs))
+    return asked
+
+
+def _blank_outputs(images: np.ndarray) -> dict[str, np.ndarray]:
+    shapes = {"digits": (3,), "probabilities": (3, 10), "theta": (3, 2, 3)}
+    outputs = {name: np.zeros((len(images), *shape), np.float32) for name, shape in shapes.items()}
+    return outputs | {"digits": outputs["digits"].astype(np.int64)}
 
 
 BOTH = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -78,6 +94,27 @@ def test_cuda_is_taken_where_the_session_says_it_is_active(model, monkeypatch, c
     _runtime(monkeypatch, BOTH, BOTH)
     assert open_engine(model, provider).provider == "cuda"
     assert capsys.readouterr().out == ""
+
+
+def test_cuda_records_its_kernels_where_it_can(model, monkeypatch):
+    assert open_engine(model, "cpu").workers == session.available_cores()
+    asked = _runtime(monkeypatch, BOTH, BOTH)
+    engine = open_engine(model, "cuda")
+    assert (asked, engine.workers) == (["1"], 3)
+    asked = _runtime(monkeypatch, BOTH, BOTH, records=False)
+    assert open_engine(model, "cuda").provider == "cuda"
+    assert asked == ["1", "0"]
+
+
+def test_a_gpu_that_fails_at_its_first_picture_is_not_taken_by_auto(model, monkeypatch):
+    def failing(images: np.ndarray) -> dict[str, np.ndarray]:
+        raise RuntimeError("no kernel image is available")
+
+    _runtime(monkeypatch, BOTH, BOTH)
+    monkeypatch.setattr(session, "BufferedSession", lambda session, device: SimpleNamespace(run=failing))
+    with pytest.raises(ProviderError, match="failed while running on cuda: no kernel image"):
+        open_engine(model, "cuda")
+    assert open_engine(model, "auto").provider == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -141,20 +178,17 @@ def test_outputs_that_are_no_numbers_are_refused(model):
 
 
 class _Small:
-    """A session with room for so many pictures."""
+    """A runner with room for so many pictures."""
 
-    def __init__(self, session, room: int, said: str) -> None:
-        self._session, self._room, self._said = session, room, said
+    def __init__(self, runner, room: int, said: str) -> None:
+        self._runner, self._room, self._said = runner, room, said
         self.batches: list[int] = []
 
-    def get_outputs(self):
-        return self._session.get_outputs()
-
-    def run(self, names, feed):
-        self.batches.append(len(feed["images"]))
+    def __call__(self, images):
+        self.batches.append(len(images))
         if self.batches[-1] > self._room:
             raise RuntimeError(self._said)
-        return self._session.run(names, feed)
+        return self._runner(images)
 
 
 TOO_MUCH = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 12345"

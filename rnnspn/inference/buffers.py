@@ -1,0 +1,106 @@
+"""A session that works on buffers of its device, one set for each size of batch.
+
+The buffers stay where they are, so that CUDA can record the kernels of each size once, as a CUDA graph, and replay them
+at every later batch; a batch between two sizes is padded to the larger one.
+
+Shapes: N pictures, H x W pixels.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnspn import contract
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+SIZES = (1, 16, 64, 256, 1024)
+"""Sizes of batches that buffers are kept for."""
+
+_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+
+
+class _Buffers(NamedTuple):
+    """The buffers of one size of batch.
+
+    Attributes:
+        staged: uint8 (size, H, W) on the host, behind the last picture zeros or older pictures.
+        images: The same on the device.
+        outputs: The outputs on the device, by name.
+        binding: Tells the session of all of them.
+        options: Names the recorded kernels.
+    """
+
+    staged: NDArray[np.uint8]
+    images: Any
+    outputs: dict[str, Any]
+    binding: Any
+    options: Any
+
+
+class BufferedSession:
+    """Runs a session on the buffers of its device.
+
+    All work is done by a thread of its own, for which the runtime records the kernels: another thread would record them
+    again.
+
+    Args:
+        session: The session.
+        device: Where it runs, in the runtime's words: `cuda` or `cpu`.
+    """
+
+    def __init__(self, session: "InferenceSession", device: str) -> None:
+        self.session = session
+        self._device = device
+        self._buffers: dict[int, _Buffers] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rnnspn-{device}")
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Return the outputs, by name, of uint8 (N, H, W)."""
+        largest = SIZES[-1]
+        parts = [
+            self._thread.submit(self._run_part, images[first : first + largest]).result()
+            for first in range(0, len(images), largest)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def repeat(self, size: int) -> None:
+        """Read once more what the buffers of a size hold, for timing the device alone."""
+        buffers = self._of(size)
+        self._thread.submit(self.session.run_with_iobinding, buffers.binding, buffers.options).result()
+
+    def _run_part(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        buffers = self._of(next(size for size in SIZES if len(images) <= size))
+        buffers.staged[: len(images)] = images
+        buffers.images.update_inplace(buffers.staged)
+        self.session.run_with_iobinding(buffers.binding, buffers.options)
+        return {name: value.numpy()[: len(images)].copy() for name, value in buffers.outputs.items()}
+
+    def _of(self, size: int) -> _Buffers:
+        """Return the buffers of a size, made when they are first needed."""
+        if size not in self._buffers:
+            self._buffers[size] = self._made(size)
+        return self._buffers[size]
+
+    def _made(self, size: int) -> _Buffers:
+        from onnxruntime import OrtValue, RunOptions
+
+        (given,) = self.session.get_inputs()
+        staged = np.zeros((size, *given.shape[1:]), np.uint8)
+        images = OrtValue.ortvalue_from_numpy(staged.copy(), self._device)
+        outputs = {
+            output.name: OrtValue.ortvalue_from_shape_and_type(
+                [size, *output.shape[1:]], _TYPES[output.type], self._device
+            )
+            for output in self.session.get_outputs()
+        }
+        binding = self.session.io_binding()
+        binding.bind_ortvalue_input(contract.IMAGES, images)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        options = RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(size))
+        return _Buffers(staged, images, outputs, binding, options)

@@ -1,0 +1,73 @@
+"""What can be said of the buffers without a GPU: the runtime offers the same buffers on the CPU."""
+
+import threading
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from rnnspn.inference import buffers
+from rnnspn.inference.buffers import BufferedSession
+from tests import handmade
+
+
+@pytest.fixture
+def plain(model_path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    return np.stack([handmade.picture_of(f"{number:03}") for number in range(0, 1000, 13)])
+
+
+def same(outputs: dict[str, np.ndarray], session: onnxruntime.InferenceSession, images: np.ndarray) -> None:
+    names = [output.name for output in session.get_outputs()]
+    assert list(outputs) == names
+    for name, expected in zip(names, session.run(names, {"images": images}), strict=True):
+        assert outputs[name].dtype == expected.dtype
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 9, 23])
+def test_batches_between_and_beyond_the_sizes_read_as_without_buffers(plain, pictures, monkeypatch, count):
+    monkeypatch.setattr(buffers, "SIZES", (1, 4, 8))
+    same(BufferedSession(plain, "cpu").run(pictures[:count]), plain, pictures[:count])
+
+
+def test_what_was_read_before_stays_as_it_was(plain, pictures):
+    session = BufferedSession(plain, "cpu")
+    first = session.run(pictures[:5])
+    session.run(pictures[5:10])
+    same(first, plain, pictures[:5])
+
+
+def test_a_size_has_one_set_of_buffers_and_one_thread_for_good(plain, pictures):
+    used, threads = [], []
+
+    class Watched:
+        get_inputs, get_outputs, io_binding = plain.get_inputs, plain.get_outputs, plain.io_binding
+
+        def run_with_iobinding(self, binding, options):
+            threads.append(threading.get_ident())
+            used.append((id(binding), options.get_run_config_entry("gpu_graph_id")))
+            plain.run_with_iobinding(binding, options)
+
+    session = BufferedSession(Watched(), "cpu")
+    for count in (3, 1, 16, 7):
+        same(session.run(pictures[:count]), plain, pictures[:count])
+    sixteen, one = used[0], used[1]
+    assert used == [sixteen, one, sixteen, sixteen]
+    assert (sixteen[1], one[1]) == ("16", "1")
+    assert len(set(threads)) == 1
+    assert threading.get_ident() not in threads
+    session.repeat(16)
+    assert used[-1] == sixteen
+    assert len(set(threads)) == 1
+
+
+def test_a_failure_reaches_the_caller_and_the_next_batch_is_read(plain, pictures):
+    session = BufferedSession(plain, "cpu")
+    with pytest.raises(ValueError, match="broadcast"):
+        session.run(pictures[:2, :50])
+    same(session.run(pictures[:2]), plain, pictures[:2])
