@@ -17,6 +17,7 @@ from rnnspn.errors import MissingPackageError, OutputError, RnnspnError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 UNFORESEEN, INTERRUPTED, CLOSED_PIPE = 70, 130, 141
 
@@ -31,17 +32,35 @@ def stderr() -> "Console":
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
+def open_closed_streams() -> None:
+    """Put something in the place of standard streams that are closed: what is written there fails, save on stderr."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # takes the lowest number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
+
+
 def say(message: str, *, quiet: bool = False) -> None:
-    """Print one line on stderr, unless quiet."""
+    """Print one line on stderr, unless quiet; one that cannot be printed is lost."""
     if not quiet:
-        stderr().print(_one_line(message))
+        _print(_one_line(message))
 
 
 def complain(message: str) -> None:
     """Print one line on stderr about something that failed, also when quiet."""
     from rich.text import Text
 
-    stderr().print(Text.assemble(("error: ", "bold red"), _one_line(message)))
+    _print(Text.assemble(("error: ", "bold red"), _one_line(message)))
+
+
+def _print(line: "str | Text") -> None:
+    try:
+        stderr().print(line)
+    except OSError:  # a full disk, say: what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def needs(extra: str, *packages: str) -> None:

@@ -1,5 +1,6 @@
 """The `rnnspn` program. A command's module imports nothing heavy until the command runs, which keeps `--help` fast."""
 
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -44,7 +45,11 @@ def rnnspn(
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    return console.run(app, sys.argv[1:])
+    console.open_closed_streams()
+    code = console.run(app, sys.argv[1:])
+    if code == console.INTERRUPTED:
+        os._exit(code)  # a decoder may still be busy with its picture, and would be waited for
+    return code
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def convert(model: bytes) -> tuple[bytes, str]:
         source = Path(folder, "model.onnx")
         source.write_bytes(model)
         done = subprocess.run(
-            [sys.executable, "-m", _CONVERTER, source, "--optimization_style", "Fixed"],
+            [sys.executable, "-P", "-m", _CONVERTER, source, "--optimization_style", "Fixed"],
             env=os.environ | {"ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL": _LEVEL},
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -106,9 +106,10 @@ class ModelMetadata:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise ModelFileError(f"the model's metadata has {name} {value!r}, expected {low} to {high}")
-        if not isinstance(self.alphabet, str) or len(self.alphabet) < 2 or not self.alphabet.isprintable():
+        alphabet = self.alphabet
+        if not (isinstance(alphabet, str) and alphabet.isprintable() and len(set(alphabet)) == len(alphabet) > 1):
             raise ModelFileError(
-                f"the model's metadata has the alphabet {self.alphabet!r}, expected two printable characters or more"
+                f"the model's metadata has the alphabet {self.alphabet!r}, expected two or more different characters"
             )
         if self.family not in FAMILIES:
             raise ModelFileError(

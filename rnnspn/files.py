@@ -15,6 +15,13 @@ except ImportError:  # Windows refuses by itself to move a file that another pro
     fcntl = None  # type: ignore[assignment]
 
 
+def is_no_file(path: Path) -> bool:
+    """Tell whether a folder or a device is there; not where one may not look."""
+    with contextlib.suppress(OSError):
+        return path.exists() and not path.is_file()
+    return False
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path` and move it there when the block ends well.
@@ -29,7 +36,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         OutputError: The folder or the file cannot be written.
     """
-    if path.exists() and not path.is_file():
+    if is_no_file(path):
         raise OutputError(f"cannot write {path}: it is a folder or a device; choose another place")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -84,10 +84,10 @@ def test_sizes_are_whole_numbers_within_their_limits(name: str, high: int) -> No
         assert f"has {name} {value!r}, expected 1 to {high}" in reason
 
 
-@pytest.mark.parametrize("alphabet", ["", "0", "01\x1b", "01\n", 7, None, ["0", "1"], {}])
-def test_an_alphabet_is_two_printable_characters_or_more(alphabet: object) -> None:
+@pytest.mark.parametrize("alphabet", ["", "0", "00", "010", "01\x1b", "01\n", 7, None, ["0", "1"], {}])
+def test_an_alphabet_is_two_or_more_different_printable_characters(alphabet: object) -> None:
     assert read(alphabet="01").alphabet == "01"
-    assert "expected two printable characters" in refusal(json.dumps(SCHEMA_1 | {"alphabet": alphabet}))
+    assert "expected two or more different characters" in refusal(json.dumps(SCHEMA_1 | {"alphabet": alphabet}))
 
 
 def test_the_three_families_are_read_and_others_refused() -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from rnnspn.errors import ImageError
 
@@ -23,10 +24,16 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_BYTES = 128 * 2**20
 MAX_PIXELS = 64_000_000
 """Width times height; below the size at which Pillow itself warns of a decompression bomb."""
+MAX_SIDE = 65_535
+"""Pixels of either side: what JPEG can have, too."""
+MAX_SCANS = 100
+"""Scans of a progressive JPEG, each of which goes over the whole picture; cameras and editors make a dozen."""
 
 # What Pillow logs is also in the exceptions that become an ImageError; without a handler it would go to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+_SCAN = b"\xff\xda"
+"""What begins a scan of a JPEG; nothing else in one may hold it, but a preview."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -98,16 +105,25 @@ def decode(data: bytes, detail: int | None = None) -> Decoded:
 
     def opened() -> Decoded:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    "too-large", f"expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}"
-                )
+            _check_size(*image.size)
+            if isinstance(image, TiffImageFile):  # a tile is decoded whole, however small the picture
+                _check_size(*(_tag(image, name, 0) for name in ("TileWidth", "TileLength")))
             full = image.size
-            if detail is not None and image.format in ("JPEG", "MPO"):
-                image.draft(None, (detail, detail))
+            if image.format in ("JPEG", "MPO"):
+                if (scans := data.count(_SCAN)) > MAX_SCANS:
+                    raise ImageError("too-large", f"expected at most {MAX_SCANS} scans in a JPEG, got {scans}")
+                if detail is not None:
+                    image.draft(None, (detail, detail))
             return _upright(image, full)
 
     return _guarded(opened)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError("too-large", f"expected at most {MAX_PIXELS} pixels, got {width} x {height}")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError("too-large", f"expected at most {MAX_SIDE} pixels a side, got {width} x {height}")
 
 
 def from_image(image: Image.Image) -> Decoded:
@@ -184,18 +200,33 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Bring grey levels of 16 bits (or floats from 0 to 1) to 8."""
+    """Bring grey levels of 16 bits (12 or 32 in some TIFFs; or floats from 0 to 1) to 8; above 65535 all is white."""
     values = np.asarray(image)
+    bits, is_white_zero = 16, False
+    if isinstance(image, TiffImageFile):
+        is_white_zero = _tag(image, "PhotometricInterpretation", 1) == 0
+        bits = _tag(image, "BitsPerSample", 16)
+        if bits == 32 and _tag(image, "SampleFormat", 1) == 1:  # unsigned, which Pillow has no mode for
+            values = values.view(np.uint32)
     if image.mode == "F":
         levels = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
         levels = np.clip(levels * 255 if levels.max() <= 1 else levels, 0, 255).round()
     else:
-        levels = (np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535
+        most = 4095 if bits == 12 else 65535
+        levels = (np.clip(values, 0, most).astype(np.uint32) * 255 + most // 2) // most
+        if is_white_zero:
+            levels = 255 - levels
     grey = Image.fromarray(levels.astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         return Image.merge("LA", (grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))))
     return grey
+
+
+def _tag(image: TiffImageFile, name: str, otherwise: int) -> int:
+    """Return a TIFF's tag, the first of its values."""
+    value = image.tag_v2.get(getattr(ExifTags.Base, name), otherwise)
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _refuse_path(error: OSError | ValueError) -> NoReturn:

@@ -1,6 +1,6 @@
 """Turn what a user names into a list of picture paths: files, folders, globs, `@list.txt` and `-`."""
 
-# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH123, PTH207, PTH208
+# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH123, PTH206, PTH207, PTH208
 # Names stay exactly as they were given: pathlib would tidy them up.
 
 import glob
@@ -42,7 +42,7 @@ def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
     listed = []
     for path in expanded:
         for found in _walk(path, folders) if os.path.isdir(path) else (path,):
-            key = os.path.abspath(found)
+            key = _identity(found)
             if key not in seen:
                 seen.add(key)
                 listed.append(found)
@@ -66,10 +66,46 @@ def _expanded(argument: str, stdin: BinaryIO) -> list[str]:
         except OSError as error:
             raise InputError(f"cannot read the list {argument[1:]}: {error.strerror}; name a readable file") from None
     if glob.has_magic(argument):
-        if matches := sorted(glob.glob(argument, recursive=True)):
+        if matches := sorted(set(_matches(argument))):
             return matches
         raise InputError(f"nothing matches {argument}; name pictures, folders or patterns that exist")
     raise InputError(f"there is no file or folder {argument}; name pictures, folders or patterns that exist")
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Expand a pattern; `**` stands for a folder and all below it, each once, whatever links lead there."""
+    head, found, rest = f"{os.sep}{pattern}".partition(f"{os.sep}**{os.sep}")
+    if not found:
+        yield from glob.glob(pattern)
+        return
+    for top in glob.glob(head[1:]) if head else [""]:
+        for folder in _folders(top):
+            yield from _matches(os.path.join(glob.escape(folder), rest))
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Yield a folder and those below it, each once, but none that is hidden."""
+    waiting, seen = [top], set()
+    while waiting:
+        path = waiting.pop()
+        try:
+            status = os.stat(path or os.curdir)
+            names = sorted(os.listdir(path or os.curdir), reverse=True)
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            yield path
+            children = [os.path.join(path, name) for name in names if not name.startswith(".")]
+            waiting += filter(os.path.isdir, children)
+
+
+def _identity(path: str) -> str:
+    """Return what tells a path from others: its spelling without detours; what `..` means hangs on links before it."""
+    if os.pardir in path.split(os.sep):
+        folder, name = os.path.split(path)
+        return os.path.join(os.path.realpath(folder), name)
+    return os.path.abspath(path)
 
 
 def _lines(data: bytes) -> list[str]:

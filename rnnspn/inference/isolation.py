@@ -9,8 +9,10 @@ Shapes: H x W pixels.
 
 import contextlib
 import functools
+import math
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -38,6 +40,9 @@ TIME_LIMIT_S = 10.0
 MEMORY_LIMIT_BYTES = 2 * 2**30
 """Largest address space of a process."""
 
+_LAST_S = math.ceil(2 * TIME_LIMIT_S)
+"""Seconds after which a process that still decodes a picture ends by itself."""
+
 _REQUEST = struct.Struct("<I16s")  # length of the path, polarity
 _ANSWER = struct.Struct("<?II6q")  # whether it was read, lengths of code and message, placement
 _LONGEST = 4096
@@ -60,12 +65,14 @@ class Decoder:
 
     def __init__(self, height: int, width: int, *, time_limit_s: float = TIME_LIMIT_S, serve: str = _SERVE) -> None:
         self._height, self._width, self._time_limit_s, self._serve = height, width, time_limit_s, serve
+        self._closed = False
         self._process = self._start()
 
     def load(self, paths: Sequence[str], polarity: Polarity = "auto") -> Iterator[Fitted | ImageError]:
         """Decode and fit files as `images.load` does; what cannot be read is given as its error.
 
-        `crashed` and `too-slow` are the codes of files on which the process had to be replaced.
+        `crashed` and `too-slow` are the codes of files on which the process had to be replaced. It ends early when the
+        decoder is closed meanwhile.
         """
         requests = [_request(path, polarity) for path in paths]
         sent = 0
@@ -74,10 +81,14 @@ class Decoder:
             try:
                 yield self._receive()
             except TimeoutError:
+                if self._closed:
+                    return
                 self._replace()
                 sent = done + 1
                 yield ImageError("too-slow", f"decoding takes more than {self._time_limit_s:g} seconds")
             except (EOFError, OSError, struct.error):
+                if self._closed:
+                    return
                 status = self._replace()
                 sent = done + 1
                 how = f"signal {-status}" if status < 0 else f"exit code {status}"
@@ -85,12 +96,17 @@ class Decoder:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
+        self.kill()
         self._process.communicate()
+
+    def kill(self) -> None:
+        """Let the process end in the middle of a picture, for which a thread may be waiting; `close` has to follow."""
+        self._closed = True
+        self._process.kill()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-c", self._serve, str(self._height), str(self._width)]
+        command = [sys.executable, "-P", "-c", self._serve, str(self._height), str(self._width)]  # -P: not from here
         self._received = bytearray()
         try:
             process = subprocess.Popen(
@@ -107,7 +123,8 @@ class Decoder:
     def _replace(self) -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5)  # one that closed its pipe is about to end by itself, and to say how
-        self.close()
+        self._process.kill()
+        self._process.communicate()
         status = self._process.returncode
         self._process = self._start()
         return status
@@ -172,13 +189,17 @@ class Decoders:
         self._polarity = polarity
         self._all: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
+        self._closed = False
 
     def __enter__(self) -> "Decoders":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         for decoder in self._all:
-            decoder.close()
+            decoder.kill()
+        while self._idle:
+            self._idle.pop().close()
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[Load]:
@@ -191,7 +212,10 @@ class Decoders:
         try:
             yield lambda paths: decoder.load(paths, self._polarity)
         finally:
-            self._idle.append(decoder)
+            if self._closed:
+                decoder.close()
+            else:
+                self._idle.append(decoder)
 
 
 def serve() -> None:
@@ -203,8 +227,10 @@ def serve() -> None:
     while head := requests.read(_REQUEST.size):
         length, polarity = _REQUEST.unpack(head)
         path = os.fsdecode(requests.read(length))
+        signal.alarm(_LAST_S)  # ends it where nobody is left to do so
         answers.writelines(_answer(path, height, width, polarity.rstrip(b"\0").decode()))
         answers.flush()
+        signal.alarm(0)
 
 
 def _answer(path: str, height: int, width: int, polarity: Polarity) -> Sequence[bytes]:

@@ -1,6 +1,8 @@
 """Read an exported model and check it before ONNX Runtime sees a byte of it."""
 
+import contextlib
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +72,10 @@ def default() -> Path:
         ModelFileError: There is neither.
     """
     local = Path(DEFAULT_FILE)
-    return local if local.exists() else bundled()
+    with contextlib.suppress(OSError):  # of a working folder that one may not look into
+        if local.exists():
+            return local
+    return bundled()
 
 
 def load(path: str | Path) -> ModelFile:
@@ -134,8 +139,10 @@ def _check_safe(model: "ModelProto") -> None:
         raise ModelFileError(
             f"expected only standard operators, got the domains {', '.join(custom)}; export the model again"
         )
-    if model.functions:
-        raise ModelFileError("expected no local functions; export the model again")
+    if model.functions or model.training_info:
+        raise ModelFileError("expected no local functions and nothing for training; export the model again")
+    if len(model.opset_import) > 1:
+        raise ModelFileError("expected one set of operators, got several; export the model again")
     opset = max((opset.version for opset in model.opset_import), default=0)
     if opset < contract.OPSET:
         raise ModelFileError(f"expected opset {contract.OPSET} or later, got {opset}; export the model again")
@@ -143,6 +150,8 @@ def _check_safe(model: "ModelProto") -> None:
         raise ModelFileError("expected a Split to name as many outputs as it has; export the model again")
     if any(tensor.data_location or tensor.external_data for tensor in _tensors(model)):
         raise ModelFileError("expected one self-contained file, got external data; export the model again")
+    if branching := sorted({node.op_type for node in model.graph.node if any(map(_has_graph, node.attribute))}):
+        raise ModelFileError(f"expected no loops and no branches, got {', '.join(branching)}; export the model again")
 
 
 def _check_numbers(model: "ModelProto") -> None:
@@ -150,7 +159,10 @@ def _check_numbers(model: "ModelProto") -> None:
     import numpy as np
     from onnx import TensorProto, numpy_helper
 
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    numbers = [number for attribute in _attributes(model.graph) for number in (attribute.f, *attribute.floats)]
+    if not all(map(math.isfinite, numbers)):
+        raise ModelFileError("expected numbers that are finite, got others; export the model again")
     for tensor in _tensors(model):
         if tensor.data_type not in floats:
             continue
@@ -158,11 +170,15 @@ def _check_numbers(model: "ModelProto") -> None:
             values = numpy_helper.to_array(tensor)
         except Exception:  # its size contradicts its contents
             raise ModelFileError("a damaged ONNX model, with weights cut short; export the model again") from None
-        if not np.isfinite(values).all():
+        if not np.isfinite(values.astype(np.float64)).all():
             raise ModelFileError(
                 f"expected weights that are finite numbers, got others in {tensor.name or 'a constant'}; "
                 "train the model again"
             )
+
+
+def _has_graph(attribute: "AttributeProto") -> bool:
+    return attribute.HasField("g") or bool(attribute.graphs)
 
 
 def _is_bad_split(node: "NodeProto") -> bool:

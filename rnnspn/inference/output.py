@@ -35,7 +35,7 @@ def destination(output: Path | None, *, resume: bool = False) -> Iterator[Binary
         yield sys.stdout.buffer
         return
     target = Path(os.path.realpath(output))
-    if target.exists() and not target.is_file():  # /dev/null, a pipe: to be written to, not replaced
+    if files.is_no_file(target):  # /dev/null, a pipe: to be written to, not replaced
         try:
             with target.open("wb") as stream:
                 yield stream
@@ -85,5 +85,5 @@ def put(stream: BinaryIO, data: bytes) -> None:
 
 
 def _cannot_write(place: object, error: OSError) -> OutputError:
-    name = "the standard output" if place == "<stdout>" else place
+    name = "the standard output" if place in ("<stdout>", 1) else place
     return OutputError(f"cannot write {name}: {error.strerror or error}; choose another place or free this one")

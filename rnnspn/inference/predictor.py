@@ -10,7 +10,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -31,6 +31,8 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _CORNERS = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float64)  # (x, y, 1), clockwise from top left
+_PATIENCE_S = 1.0
+"""How long a stream that is stopped waits for the pictures under way; a decoder cannot be interrupted."""
 _WINDOW = 4
 """Batches under way or waiting to be taken, for each worker: what bounds the memory of a stream."""
 
@@ -168,7 +170,8 @@ class Predictor:
                 yield pending.popleft().result()
         finally:
             stopped.set()
-            pool.shutdown(cancel_futures=True)
+            under_way = wait([future for future in pending if not future.cancel()], _PATIENCE_S).not_done
+            pool.shutdown(wait=not under_way)
 
     def _read(self, fitted: Sequence[Fitted]) -> list[Reading]:
         if not fitted:

@@ -32,7 +32,8 @@ CSV_HEADER = (
     "error_code",
     "error_message",
 )
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+"""The wide forms of the first four too, which some spreadsheets take for them."""
 _SURE, _LIKELY = 0.9, 0.5
 
 
@@ -121,12 +122,9 @@ class CsvWriter:
 
     def write(self, records: Iterable[Record]) -> None:
         """Write a batch and flush it; see `Writer`."""
-        text = io.StringIO(newline="")
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerows(self._header)
+        text = "".join(map(_line, (*self._header, *map(_row, records))))
         self._header = ()
-        rows.writerows(_row(record) for record in records)
-        output.put(self._stream, text.getvalue().encode("utf-8", "surrogateescape"))
+        output.put(self._stream, text.encode("utf-8", "surrogateescape"))
 
 
 class TableWriter:
@@ -190,6 +188,13 @@ def as_dict(record: Record) -> dict[str, Any]:
         "provider": outcome.provider,
         "model_sha256": outcome.model_sha256,
     }
+
+
+def _line(row: Iterable[str]) -> str:
+    """Return a row of CSV, ended by a newline."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(row)  # quotes what holds either of the two; \n alone would not
+    return f"{text.getvalue()[:-2]}\n"
 
 
 def _row(record: Record) -> list[str]:

@@ -123,9 +123,11 @@ def load_weights(network: Network, tensors: dict[str, Tensor]) -> None:
     """Put weights into a network.
 
     Raises:
-        CheckpointError: Weights are missing, left over or of another shape.
+        CheckpointError: Weights are missing, left over, of another shape or whole numbers.
     """
     expect_tensors({name: weight.shape for name, weight in network.state_dict().items()}, tensors)
+    if odd := sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point()):
+        raise CheckpointError(f"expected weights that are floating-point numbers, got others for {', '.join(odd[:3])}")
     with torch.no_grad():
         for name, weight in network.state_dict().items():
             weight.copy_(tensors[name])

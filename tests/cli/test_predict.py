@@ -2,12 +2,14 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -213,6 +215,80 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(pictures, model_path, 
     assert done <= len(lines) <= done + BATCHES["cpu"]  # the last batch may be written and not yet counted
     assert not output.exists()
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("side", "isolated"), [(3000, []), (8000, ["--isolate"])])
+def test_nobody_waits_for_a_decoder_after_sigint(model_path, tmp_path, side, isolated):
+    # 8000 x 8000 pixels of 16 bits: a small file that takes seconds to decode
+    rows = zlib.compress(bytes(side * (2 * side + 1)), 1)
+    header = struct.pack(">IIBBBBB", side, side, 16, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    for number in range(1, 9):
+        os.link(tmp_path / "0.png", tmp_path / f"{number}.png")
+    command = _command("predict", tmp_path, "--model", model_path, "--output", tmp_path / "out.jsonl", *isolated)
+    process = subprocess.Popen(command, cwd=tmp_path, env=_environment(), stderr=subprocess.PIPE, text=True)
+    with process:
+        assert "model: " in process.stderr.readline()
+        assert "provider: " in process.stderr.readline()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        assert process.wait(60) == 130
+        assert time.monotonic() - started < 2
+        assert "interrupted after" in process.stderr.read()
+
+
+def test_isolated_decoders_run_no_code_of_the_working_folder(pictures, model_path):
+    (pictures / "numpy.py").write_text("open('ran', 'w')\n")
+    command = [shutil.which("rnnspn", path=Path(sys.executable).parent), "predict", "good.png", "--isolate"]
+    done = subprocess.run([*command, "--model", model_path], cwd=pictures, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split("\t")[:2]) == (0, ["good.png", "120"]), done.stderr
+    assert not (pictures / "ran").exists()
+
+
+@pytest.mark.parametrize("option", ["--output", "--annotate"])
+def test_a_name_that_no_file_can_have_is_one_line(run, pictures, model_path, tmp_path, option):
+    result = run("predict", pictures / "good.png", "--model", model_path, option, tmp_path / ("n" * 300) / "out", "-q")
+    assert (result.code, len(result.stderr.splitlines())) == (5, 1)
+    assert "cannot write" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [
+        ("<&-", 0, ""),
+        (">&-", 5, "error: cannot write the standard output"),
+        ("2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_cost_no_more_than_what_they_would_show(
+    pictures, model_path, closed, code, said
+):
+    command = shlex.join(_command("predict", "good.png", "--model", model_path))
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {closed}"],
+        cwd=pictures,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("good.png\t120" in done.stdout) == (code == 0)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_output_matters_not_where_a_file_is_written(pictures, model_path):
+    command = shlex.join(_command("predict", "good.png", "--model", model_path, "--output", "out.csv"))
+    done = subprocess.run(["sh", "-c", f"{command} <&- >&- 2>&-"], cwd=pictures, env=_environment(), check=False)
+    assert done.returncode == 0
+    assert "good.png,120," in (pictures / "out.csv").read_text()
 
 
 def test_output_and_annotated_pictures_are_written(run, pictures, model_path, tmp_path):

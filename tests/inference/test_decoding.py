@@ -177,10 +177,53 @@ def test_a_bomb_is_refused_before_it_unfolds(side):
 
 
 def test_a_picture_of_64_million_pixels_is_the_largest_that_is_read():
-    decoded = decode(b"P4 64000000 1 " + bytes(8_000_000))
-    assert (decoded.width, decoded.height) == (64_000_000, 1)
-    with pytest.raises(ImageError, match="at most 64000000 pixels, got 64000001 x 1"):
-        decode(b"P4 64000001 1 " + bytes(8_000_001))
+    decoded = decode(b"P4 8000 8000 " + bytes(8_000_000))
+    assert (decoded.width, decoded.height) == (8000, 8000)
+    with pytest.raises(ImageError, match="at most 64000000 pixels, got 8000 x 8001"):
+        decode(b"P4 8000 8001 " + bytes(8_001_000))
+
+
+@pytest.mark.parametrize("shape", ["{} 1", "1 {}"])
+def test_a_side_of_65535_pixels_is_the_longest_that_is_read(shape):
+    assert max(decode(f"P4 {shape.format(65_535)} ".encode() + bytes(65_535)).image.size) == 65_535
+    with pytest.raises(ImageError, match="at most 65535 pixels a side"):
+        decode(f"P4 {shape.format(65_536)} ".encode() + bytes(65_536))
+
+
+def test_a_tile_may_not_be_larger_than_a_picture():
+    tags = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (277, 1), (324, 8), (325, 4)]
+
+    def tiled(side: int) -> bytes:
+        fields = sorted([*tags, (322, side), (323, side)])
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields)
+        return struct.pack("<2sHII", b"II", 42, 12, 0) + struct.pack("<H", len(fields)) + entries + bytes(4 + 64 * 64)
+
+    assert decode(tiled(64)).image.size == (64, 64)
+    with pytest.raises(ImageError, match="at most 64000000 pixels, got 40000 x 40000") as refused:
+        decode(tiled(40_000))
+    assert refused.value.code == "too-large"
+
+
+def _progressive(scans: int) -> bytes:
+    """Make a grey JPEG of 64 x 64 pixels whose last scan, which changes nothing, comes again and again."""
+
+    def segment(marker: int, *parts: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, 2 + len(b"".join(parts))) + b"".join(parts)
+
+    def table(kind: int, symbol: int) -> bytes:
+        return segment(0xC4, bytes([kind, 1, *[0] * 15, symbol]))
+
+    header = segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC2, struct.pack(">BHHBBBB", 8, 64, 64, 1, 1, 0x11, 0))
+    levels = segment(0xDA, bytes([1, 1, 0, 0, 0, 0])) + bytes(8)
+    nothing = segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + b"\0\0"
+    return b"\xff\xd8" + header + table(0, 0) + table(0x10, 0xE0) + levels + nothing * (scans - 1) + b"\xff\xd9"
+
+
+def test_a_jpeg_may_not_go_over_its_picture_again_and_again():
+    assert decode(_progressive(100)).image.size == (64, 64)
+    with pytest.raises(ImageError, match="at most 100 scans in a JPEG, got 101") as refused:
+        decode(_progressive(101))
+    assert refused.value.code == "too-large"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,17 @@ def test_hard_links_are_paths_of_their_own(tree):
     assert collect(["b.png", "e.png"], NOTHING) == ["b.png", "e.png"]
 
 
-@pytest.mark.parametrize(("pattern", "found"), [("*.png", ["b.png"]), ("**/*.pgm", ["sub/deep/d.pgm"]), ("s*", 2)])
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.png", ["b.png"]),
+        ("**/*.pgm", ["sub/deep/d.pgm"]),
+        ("s*", 2),
+        ("**", 5),
+        ("s*/**", 2),
+        ("./**/*.tiff", ["./sub/c.tiff"]),
+    ],
+)
 def test_patterns_are_expanded(tree, pattern, found):
     listed = collect([pattern], NOTHING)
     assert listed == found if isinstance(found, list) else len(listed) == found
@@ -83,6 +93,28 @@ def test_loops_of_links_end_and_each_folder_is_walked_once(tree):
     Path("self").symlink_to("self")
     Path("gone.png").symlink_to("nowhere")
     assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./gone.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
+
+
+def test_patterns_do_not_go_round_in_loops_of_links(tree):
+    for name in ("loop", "sub/loop", "sub/deep/loop"):
+        Path(name).symlink_to(tree, target_is_directory=True)
+    assert collect(["**/*.png"], NOTHING) == ["b.png"]
+    assert collect([f"{tree}/**/[cd].*"], NOTHING) == [f"{tree}/sub/c.tiff", f"{tree}/sub/deep/d.pgm"]
+    assert len(collect(["s*/**"], NOTHING)) < 10
+
+
+def test_a_pattern_goes_through_folders_whose_names_look_like_patterns_but_not_through_hidden_ones(tree):
+    for folder in ("s[u]b", ".hidden"):
+        Path(folder).mkdir()
+        Path(folder, "e.png").touch()
+    assert collect(["**/e.png"], NOTHING) == ["s[u]b/e.png"]
+
+
+def test_what_dots_mean_hangs_on_the_links_before_them(tree):
+    Path("link").symlink_to("sub/deep", target_is_directory=True)
+    Path("sub/b.png").touch()
+    assert collect(["b.png", "link/../b.png"], NOTHING) == ["b.png", "link/../b.png"]
+    assert collect(["b.png", "sub/../b.png", "./b.png"], NOTHING) == ["b.png"]
 
 
 def test_pipes_named_like_pictures_are_listed_and_not_opened(tree):

@@ -2,6 +2,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -64,6 +65,32 @@ def test_a_custom_domain_is_refused_in_the_imports_and_in_a_nested_graph(tmp_pat
     inner = helper.make_graph([helper.make_node("Run", [], ["x"], domain="com.evil")], "inner", [], [])
     model.graph.node.append(helper.make_node("If", ["c"], ["x"], then_branch=inner, else_branch=inner))
     assert "com.evil" in _refusal(_saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["Loop", "If", "Scan"])
+def test_loops_and_branches_are_refused(tmp_path, kind):
+    # ONNX Runtime runs a loop of any length, and nothing can end it.
+    model = handmade.build()
+    inner = helper.make_graph([], "inner", [], [])
+    bodies = {"then_branch": inner, "else_branch": inner} if kind == "If" else {"body": inner}
+    model.graph.node.append(helper.make_node(kind, ["a", "b"], ["x"], **bodies))
+    assert f"no loops and no branches, got {kind}" in _refusal(_saved(model, tmp_path))
+
+
+def test_what_is_for_training_and_a_second_set_of_operators_are_refused(tmp_path):
+    model = handmade.build()
+    model.training_info.add()
+    assert "nothing for training" in _refusal(_saved(model, tmp_path))
+    model = handmade.build()
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 17))
+    assert "one set of operators" in _refusal(_saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("value", [{"value_float": np.nan}, {"value_floats": [0.0, np.inf]}])
+def test_attributes_that_are_no_numbers_are_refused(tmp_path, value):
+    model = handmade.build()
+    model.graph.node.append(helper.make_node("Constant", [], ["w"], **value))
+    assert "finite" in _refusal(_saved(model, tmp_path))
 
 
 def test_local_functions_are_refused(tmp_path):
@@ -307,7 +334,7 @@ def _with_weight(values: np.ndarray, where: str) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("where", ["graph", "node"])
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, where, kind, wrong):
     path = tmp_path / "model.onnx"

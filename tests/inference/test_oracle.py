@@ -147,6 +147,16 @@ FILES: dict[str, tuple[bytes, list[int]]] = {
              bits=32, photometric=1, format=2),
         [0, 100, 255],
     ),
+    "32-bit TIFF without signs, white at 65535": (
+        tiff([struct.pack("<5I", *row) for row in ([0] * 5, [0, 2**32 - 1, 25700, 129, 0], [0] * 5)],
+             bits=32, photometric=1, format=1),
+        [255, 100, 1],
+    ),
+    "12-bit TIFF": (tiff(packed(12, 0, 4095, 1606, 16), bits=12, photometric=1), [255, 100, 1]),
+    "16-bit TIFF, where 0 is white": (
+        tiff(framed(b"\xff\xff", b"\0\0", b"\x9b\x9b", b"\x7e\xff"), bits=16, photometric=0),
+        [255, 100, 1],
+    ),
     "float TIFF": (
         tiff([struct.pack("<5f", *row) for row in ([0] * 5, [0, 0.5, 1, -1, 0], [0] * 5)],
              bits=32, photometric=1, format=3),

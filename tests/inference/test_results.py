@@ -21,6 +21,9 @@ FAILED = Failure("damaged", "the picture is damaged: =x")
 ODD = [
     b"caf\xe9.png",
     b"new\nline.png",
+    b"a\r=1+1.png",
+    b"\n=1+1.png",
+    "\uff1d1+1.png".encode(),
     b"=1+1.png",
     b"'quoted.png",
     b"tab\t,comma.png",
@@ -68,7 +71,7 @@ def test_odd_names_round_trip_through_csv_and_no_field_is_a_formula(name):
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == 1
     field = rows[0]["path"]
-    assert not field.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not field.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
     assert os.fsencode(field.removeprefix("'")) == name
 
 
