@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnnspn.errors import MissingPackageError, OutputError, RnnspnError
+from rnnspn.errors import ConfigError, MissingPackageError, OutputError, RnnspnError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +72,22 @@ def needs(extra: str, *packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(f"this command needs {', '.join(missing)}; install it: pip install 'rnnspn[{extra}]'")
+
+
+def expect_only(context: typer.Context, why: str, *allowed: str) -> None:
+    """Make sure that no option was given beside the allowed ones.
+
+    Raises:
+        ConfigError: One was.
+    """
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise ConfigError(f"{why}; leave out {', '.join(given)}")
 
 
 @contextlib.contextmanager

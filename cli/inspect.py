@@ -7,13 +7,16 @@ import typer
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="An .onnx file, or 'bundled'.")] = "bundled",
+    model: Annotated[
+        str | None,
+        typer.Argument(help="An .onnx file, or 'bundled'.", show_default="./model.onnx if there is one, else bundled"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show an exported model's tensors, operators, size, errors and agreement with PyTorch."""
     from rnnspn.inference import inspection, model_file
 
-    facts = inspection.inspect(model_file.load(model))
+    facts = inspection.inspect(model_file.load(model or model_file.default()))
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
@@ -33,7 +36,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("operators", ", ".join(f"{name} {count}" for name, count in facts["operators"].items())),
         *((f"in {name}", shape) for name, shape in facts["inputs"].items()),
         *((f"out {name}", shape) for name, shape in facts["outputs"].items()),
-        ("model", f"{about['family']}, d = {about['downsample'] or 'none'}, {about['steps']} of {about['alphabet']}"),
+        (
+            "model",
+            f"{about['family']}, d = {about['downsample'] or 'none'}, {about['steps']} out of {about['alphabet']}",
+        ),
         ("pictures", f"{about['resize_policy']}, {about['polarity']}, {about['normalisation']}"),
         ("training", f"recipe {training.get('recipe', 'unknown')}, seed {training.get('seed', 'unknown')}"),
         ("validation", _error(validation)),

@@ -28,7 +28,10 @@ def predict(
         typer.Option("--output", help="Write the results to this file, when all are done.", show_default="stdout"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with what an unfinished run left of --output (jsonl or csv).")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what an unfinished run of the same command left of --output (jsonl or csv)."
+        ),
     ] = False,
     annotate: Annotated[Path | None, typer.Option(help="Draw what was attended to, into this folder.")] = None,
     polarity: Annotated[
@@ -52,6 +55,8 @@ def predict(
     predictor = Predictor.load(model or model_file.default(), provider=provider)
     say(f"model: {predictor.model.summary}", quiet=quiet)
     say(f"provider: {predictor.engine.summary}", quiet=quiet)
+    if annotate and predictor.model.metadata.family == "conv":
+        say("conv does not look at places: only the digits are drawn", quiet=quiet)
     apart = file is not None or not sys.stdout.isatty()  # results and bar on one terminal would mix
     tally, width = batch.Tally(), max(map(len, listed))
     try:

@@ -8,6 +8,7 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
+from rnnspn.errors import ConfigError
 
 if TYPE_CHECKING:
     from rnnspn.training.reproduction import Plan, Result
@@ -26,12 +27,15 @@ def reproduce(
         str | None,
         typer.Option(
             help="Dropout rates, such as '0,0.2,0.4', to choose from on the validation set.",
-            show_default="each row's own",
+            show_default="the recipe's",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the runs and results.", show_default="runs/table1-RECIPE")
+        Path | None,
+        typer.Option(
+            help="Folder of the runs and results.", show_default="runs/table1-RECIPE, with -quick behind it for --quick"
+        ),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -41,7 +45,12 @@ def reproduce(
     """Train and test the nine rows of the paper's Table 1; run it again to go on where it was left."""
     console.needs("train", "torch", "safetensors", "matplotlib")
     from rnnspn.training import hardware, reproduction, runs
+    from rnnspn.training.processes import started_by_torchrun
 
+    if quick and epochs is not None:
+        raise ConfigError("--quick has its own number of epochs; leave out --epochs")
+    if started_by_torchrun():
+        raise ConfigError("reproduce trains in one process; start it without torchrun")
     wanted = reproduction.pick_rows(rows)
     folder = out or runs.RUNS / f"table1-{recipe}{'-quick' if quick else ''}"
     search = reproduction.parse_rates(search_dropout)

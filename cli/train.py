@@ -9,8 +9,11 @@ from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
 
+_WITH_RESUME = ("resume", "out", "device", "checkpoint_seconds", "quiet")
+
 
 def train(
+    context: typer.Context,
     family: Annotated[Literal["rnn-spn", "ffn-spn", "conv"], typer.Option(help="Family of the paper.")] = "rnn-spn",
     downsample: Annotated[
         int | None, typer.Option("--downsample", "-d", help="Down-sampling factor d.", show_default="3; none for conv")
@@ -52,7 +55,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with the newest run.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    checkpoint_seconds: Annotated[float, typer.Option(help="Longest stretch of work that a kill can cost.")] = 30.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Longest stretch of work that a kill can cost.")
+    ] = 30.0,
     quiet: Quiet = False,
 ) -> None:
     """Train a model; everything about it goes into its run folder."""
@@ -69,6 +74,7 @@ def train(
     processes = Processes.join(picked)
     quiet = quiet or not processes.writes
     if resume:
+        console.expect_only(context, "--resume goes on with the run's own values", *_WITH_RESUME)
         folder, config = processes.agree(lambda: runs.existing(out))
     else:
         config = runs.new_config(

@@ -14,6 +14,8 @@ FAMILIES = ("rnn-spn", "ffn-spn", "conv")
 LAYOUTS = ("authors", "paper")
 SYNTHESIS = "synthesis"
 AUTHORS_2015 = "authors-2015"
+MAX_STEPS = 8
+"""Digits of the longest sequence."""
 
 Config = TypeVar("Config")
 
@@ -57,7 +59,7 @@ class ModelConfig:
                 )
         else:
             _expect_between("down-sampling factor", self.downsample, 1, 32)
-        _expect_between("steps", self.steps, 1, 8)
+        _expect_between("steps", self.steps, 1, MAX_STEPS)
         for name in (
             "localisation_filters",
             "localisation_units",
@@ -173,7 +175,8 @@ class TrainConfig:
         zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
         place_weight: Weight in the loss of the squared distance between glimpses and digits, where it is known where
             the digits are (synthesised pictures), 0 for none.
-        distortion: How far the digits of synthesised pictures are bent, anew every epoch; 0 for not at all.
+        distortion: How far the digits of synthesised pictures are bent, anew every epoch, or pictures of one's own are
+            moved and turned, anew every time; 0 for not at all.
     """
 
     recipe: str

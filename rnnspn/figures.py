@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rnnspn.files import replacing
-
-STEP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-"""Okabe and Ito's colour-blind-safe palette, one colour per step."""
+from rnnspn.inference.annotate import COLOURS
 
 _SHEET_ROWS, _SHEET_COLUMNS = 5, 8
 
@@ -32,11 +30,11 @@ def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     number = [record["epoch"] + 1 for record in epochs]
-    left.plot(number, [record["train_loss"] for record in epochs], color=STEP_COLOURS[0], marker=".")
+    left.plot(number, [record["train_loss"] for record in epochs], color=COLOURS[0], marker=".")
     left.set(xlabel="epoch", ylabel="training loss (nats a digit)", yscale="log")
     for name, label, colour in (
-        ("train_digit_error", "training", STEP_COLOURS[0]),
-        ("validation_digit_error", "validation", STEP_COLOURS[1]),
+        ("train_digit_error", "training", COLOURS[0]),
+        ("validation_digit_error", "validation", COLOURS[1]),
     ):
         right.plot(number, [100 * record[name] for record in epochs], color=colour, marker=".", label=label)
     right.set(xlabel="epoch", ylabel="digits read wrongly (%)", yscale="log")
@@ -78,8 +76,8 @@ def draw_attention(
         axes[0].set_title(f"read {read[row]}", fontsize=10)
         if theta is not None:
             for step, matrix in enumerate(theta[row]):
-                _draw_quadrilateral(axes[1], matrix, width, height, STEP_COLOURS[step])
-                axes[2 + step].set_title(f"glimpse {step + 1}", fontsize=10, color=STEP_COLOURS[step])
+                _draw_quadrilateral(axes[1], matrix, width, height, COLOURS[step % len(COLOURS)])
+                axes[2 + step].set_title(f"glimpse {step + 1}", fontsize=10, color=COLOURS[step % len(COLOURS)])
     _save(figure, path)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig
+from rnnspn.config import AUTHORS_2015, MAX_STEPS, SYNTHESIS, DataConfig, ModelConfig
 from rnnspn.data.authors_2015 import SIZES, authors_2015
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
@@ -98,10 +98,13 @@ def labels_of(folder: Path) -> Labels:
     Raises:
         DataError: They are missing.
     """
-    labels = [label for _, label in _rows(folder / LABELS)]
-    characters = set("".join(labels))
+    rows = _rows(folder / LABELS)
+    characters = {character for _, _, label in rows for character in label}
     alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
-    return Labels(len(labels), len(labels[0]), alphabet)
+    line, _, first = rows[0]
+    if not 1 <= len(first) <= MAX_STEPS:
+        raise DataError(f"{folder / LABELS}, line {line}: expected 1 to {MAX_STEPS} characters, got {first!r}")
+    return Labels(len(rows), len(first), alphabet)
 
 
 def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
@@ -117,12 +120,12 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         DataError: The labels are missing or do not fit the model, or a picture cannot be read.
     """
     rows = _rows(folder / LABELS)
-    chosen = _of_split([name for name, _ in rows], split, folder)
+    chosen = _of_split([name for _, name, _ in rows], split, folder)
     fitted, labels = [], []
-    for number, (name, label) in enumerate(rows, start=2):
-        if number - 2 not in chosen:
+    for index, (line, name, label) in enumerate(rows):
+        if index not in chosen:
             continue
-        where = f"{folder / LABELS}, line {number}"
+        where = f"{folder / LABELS}, line {line}"
         if len(label) != model.steps or not set(label) <= set(model.alphabet):
             raise DataError(f"{where}: expected {model.steps} characters of {model.alphabet}, got {label!r}")
         try:
@@ -144,16 +147,18 @@ def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
     return {index for index, name in enumerate(names) if (name in held) == (split == "validation")}
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """Return the lines' numbers, the paths and the labels."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
+            lines = csv.reader(file)
+            header = next(lines, [])
+            rows = [(lines.line_num, row) for row in lines if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"cannot read {path}: {reason}; expected a CSV file with the header path,label") from None
     if tuple(header) != HEADER:
         raise DataError(f"{path}: expected the header path,label, got {','.join(header)!r}")
-    rows = [row for row in rows if row]
-    if not rows or any(len(row) != len(HEADER) for row in rows):
+    if not rows or any(len(row) != len(HEADER) for _, row in rows):
         raise DataError(f"{path}: expected one path and one label a line, and at least one line")
-    return rows
+    return [(line, name, label) for line, (name, label) in rows]

@@ -12,7 +12,7 @@ from rnnspn.errors import InputError
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp"),
-    *(".tif", ".tiff", ".pnm", ".pbm", ".pgm", ".ppm", ".pam", ".pfm"),
+    *(".tif", ".tiff", ".pnm", ".pbm", ".pgm", ".ppm", ".pfm"),
 )
 """Endings, in lower case, of the files that are taken from a folder."""
 

@@ -68,11 +68,13 @@ class Checkpoint:
         config: The run it belongs to.
         notes: JSON values beside the tensors: step, epoch, validation score.
         tensors: Tensors by name.
+        path: Where they were read, for messages.
     """
 
     config: RunConfig
     notes: dict[str, Any]
     tensors: dict[str, Tensor]
+    path: Path | None = None
 
     def save(self, path: Path) -> None:
         """Write the checkpoint atomically.
@@ -104,7 +106,7 @@ class Checkpoint:
         if header["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {header['format']!r}, this release reads format {FORMAT}")
         try:
-            return cls(RunConfig.from_dict(header["config"]), header["notes"], tensors)
+            return cls(RunConfig.from_dict(header["config"]), header["notes"], tensors, path)
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from None
 
@@ -115,7 +117,10 @@ class Checkpoint:
             CheckpointError: Weights are missing, left over or of another shape.
         """
         network = Network(self.config.model)
-        load_weights(network, self.tensors)
+        try:
+            load_weights(network, self.tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.path}: {error}" if self.path else str(error)) from None
         return network.eval()
 
 
@@ -139,13 +144,15 @@ def expect_tensors(shapes: dict[str, torch.Size], tensors: dict[str, Tensor]) ->
     Raises:
         CheckpointError: Tensors are missing, left over or of another shape.
     """
-    given = {name: tensor.shape for name, tensor in tensors.items()}
-    wrong = sorted(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
-    if wrong:
-        raise CheckpointError(
-            f"the checkpoint does not fit its own configuration: expected other weights for {', '.join(wrong[:3])}"
-            f"{' and more' if len(wrong) > 3 else ''}"
-        )
+    found = {
+        "it lacks": shapes.keys() - tensors.keys(),
+        "it has too much:": tensors.keys() - shapes.keys(),
+        "of another shape:": {name for name in shapes.keys() & tensors.keys() if shapes[name] != tensors[name].shape},
+    }
+    for what, names in found.items():
+        if names:
+            first = ", ".join(sorted(names)[:3]) + (" and more" if len(names) > 3 else "")
+            raise CheckpointError(f"the checkpoint does not fit its own configuration, {what} {first}")
 
 
 def find_model(runs: Path = Path("runs")) -> Path:

@@ -1,8 +1,9 @@
 """The training loop: resumable at any step, and on the CPU to the last bit."""
 
 import json
+import math
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +31,8 @@ from rnnspn.training.tally import Observer, Progress, Tally
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
 _WARM_UP_STEPS = 2
+_DRAWING_SECONDS = 30.0
+"""Least time between two drawings, which take a second: on a GPU, an epoch takes hardly longer."""
 
 
 class Trainer:
@@ -69,6 +72,7 @@ class Trainer:
         if self.precision == "fast":
             self.precision = "bfloat16" if is_fast_in_bfloat16(device) else "float32"
         self.tally = Tally()
+        self._drawn = -math.inf
         torch.manual_seed(config.train.seed)
         network = Network(config.model)
         if network.localisation is not None:
@@ -90,9 +94,13 @@ class Trainer:
             DataError: The data are missing.
             OutputError: The run folder cannot be written.
         """
+        if self.finished:
+            return True
         batches = training_batches(self.config.data, self.config.model, self.config.train, self.device)
         validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
         if self.processes.writes:  # data that cannot be had leave no folder behind
+            if self.tally.step == 0:
+                self.save()  # a run can be gone on with from its first moment
             write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
         while not self.finished:
             if not self._train_epoch(batches):
@@ -207,8 +215,10 @@ class Trainer:
         if not self.processes.writes:
             return
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
-        draw_curves(tally.epochs, self.folder / "curves.png")
-        self._draw_attention(validation.images[:3])
+        if self.finished or time.monotonic() - self._drawn >= _DRAWING_SECONDS:
+            draw_curves(tally.epochs, self.folder / "curves.png")
+            self._draw_attention(validation.images[:3])
+            self._drawn = time.monotonic()
         self.observer.on_epoch(record)
 
     @torch.no_grad()
@@ -247,11 +257,12 @@ class Trainer:
         """
         ours, theirs = self.config.model, weights.config.model
         if theirs != (replace(ours, steps=theirs.steps) if ours.family == "rnn-spn" else ours):
-            raise CheckpointError(
-                f"expected weights of {ours.family}, d={ours.downsample}, {ours.height}x{ours.width} pixels, alphabet "
-                f"{ours.alphabet} to start from; got those of {theirs.family}, d={theirs.downsample}, "
-                f"{theirs.height}x{theirs.width} pixels, alphabet {theirs.alphabet}, or of another size"
-            )
+            other = [
+                f"{field.name.replace('_', ' ')} {getattr(ours, field.name)} and not {getattr(theirs, field.name)}"
+                for field in fields(ours)
+                if getattr(ours, field.name) != getattr(theirs, field.name)
+            ]
+            raise CheckpointError(f"expected weights to start from of a network with {', '.join(other)}")
         load_weights(self.network, weights.tensors)
         self.average = WeightAverage(self.network, self.config.train.weight_average)
 
@@ -265,7 +276,7 @@ class Trainer:
         checkpoint = Checkpoint.load(path)
         if checkpoint.config != self.config:
             raise CheckpointError(
-                f"{path} belongs to another configuration; resume with its own options or choose another --out"
+                f"{path} belongs to another configuration than the folder's config.json; choose another --out"
             )
         try:
             self.tally = Tally(**checkpoint.notes["tally"])

@@ -16,6 +16,11 @@ from rnnspn.errors import ConfigError
 _Value = TypeVar("_Value")
 
 
+def started_by_torchrun() -> bool:
+    """Tell whether this is one of several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @dataclass(frozen=True)
 class Processes:
     """Which process this is, out of how many; alone by default.
@@ -31,13 +36,12 @@ class Processes:
     @classmethod
     def join(cls, device: torch.device) -> "Processes":
         """Meet the others that torchrun started, over nccl on CUDA and gloo on the CPU."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        if size == 1:
+        if not started_by_torchrun():
             return cls()
         if not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
             atexit.register(distributed.destroy_process_group)
-        return cls(distributed.get_rank(), size)
+        return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def writes(self) -> bool:

@@ -15,8 +15,9 @@ PAPER = TrainConfig(
     learning_rate=5e-4,
     log_epsilon=1e-5,
     patience=50,
+    dropout=0.3,
 )
-"""Appendix of the paper and the authors' code; the dropout rate is each row's own."""
+"""Appendix of the paper and the authors' code; the paper chose a dropout rate for each row and does not give it."""
 
 BEST = TrainConfig(
     recipe="best",
@@ -54,7 +55,10 @@ def train_config(recipe: str, model: ModelConfig, **overrides: Any) -> TrainConf
         config = replace(config, clip_element=1.0, dropout_ramp_epochs=5)
     if recipe == "best" and model.family != "rnn-spn":  # a glimpse of the whole sequence is as wide as the picture
         config = replace(config, initial_scale=1.0, zoom=1.0, zoom_weight=0.0, place_weight=0.0)
-    return replace(config, **overrides)
+    config = replace(config, **overrides)
+    if config.place_weight and model.glimpses != model.steps:
+        raise ConfigError(f"expected place weight 0, as {model.family} has no glimpse for each digit")
+    return config
 
 
 def default_source(recipe: str) -> str:

@@ -18,6 +18,7 @@ from rnnspn.scores import Score, wilson_interval
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
 from rnnspn.training.loop import Trainer
+from rnnspn.training.recipes import RECIPES
 from rnnspn.training.tally import Observer
 
 TABLE_FILE = "table1.json"
@@ -33,14 +34,11 @@ class Row:
         family: Family of the paper.
         downsample: Down-sampling factor d, None for `conv`.
         paper_error: The paper's error per digit, from 0 to 1.
-        dropout: Dropout rate under the recipe `paper`. The paper chose one per row and does not give it; these are
-            to be replaced by `search`.
     """
 
     family: str
     downsample: int | None
     paper_error: float
-    dropout: float = 0.3
 
     @property
     def name(self) -> str:
@@ -72,7 +70,7 @@ class Plan:
         quick: Only walk the path: the figures are not the result.
         seed: Seed of everything random.
         epochs: Epochs at most, None for the recipe's.
-        search: Dropout rates to choose from on the validation set; none for each row's own.
+        search: Dropout rates to choose from on the validation set; none for the recipe's.
     """
 
     folder: Path
@@ -91,9 +89,10 @@ class Plan:
         train: dict[str, Any] = {"epochs": self.epochs, "dropout": dropout} | (QUICK if self.quick else {})
         return runs.new_config(row.family, self.recipe, downsample=row.downsample, seed=self.seed, **train)
 
-    def dropouts(self, row: Row) -> tuple[float, ...]:
-        """Return the dropout rates to try: pictures without end need none."""
-        return self.search or ((row.dropout,) if self.recipe == "paper" else (0.0,))
+    @property
+    def dropouts(self) -> tuple[float, ...]:
+        """The dropout rates to try."""
+        return self.search or (RECIPES[self.recipe].dropout,)
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ def hardware(device: torch.device) -> str:
 
 
 def _runs(row: Row, plan: Plan) -> Iterator[tuple[Path, RunConfig]]:
-    for dropout in plan.dropouts(row):
+    for dropout in plan.dropouts:
         name = f"{row.name}-dropout-{dropout:g}" if plan.search else row.name
         yield plan.folder / name, plan.config(row, dropout)
 

@@ -52,6 +52,7 @@ def test_repeating_the_command_only_reads(workplace: Path) -> None:
         (["--search-dropout", "some"], "expected dropout rates"),
         (["--search-dropout", "2", "--rows", "conv"], "expected a dropout rate"),
         (["--epochs", "0"], "expected epochs"),
+        (["--quick", "--epochs", "3"], "leave out --epochs"),
         (["--seed", "5", "--quick", "--rows", "rnn-spn-d4", "--out", "table"], "another plan"),
     ],
 )

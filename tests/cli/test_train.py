@@ -1,6 +1,7 @@
 import hashlib
 import json
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,8 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--set", "batch=many"], "expected batch to be of type int, got 'many'"),
         (["train", "--set", "zoom_weight=nan"], "expected zoom weight to be 0 or more, got nan"),
         (["train", "--steps", "4"], "canvas wider than 112"),
+        (["train", "--family", "conv", "--set", "place_weight=1"], "conv has no glimpse for each digit"),
+        (["train", "--checkpoint-seconds", "-1"], "checkpoint-seconds"),
         (["train", "--resume", "--out", "nowhere"], "holds no run"),
         (["train", "--start-from", "none.safetensors"], "cannot read none.safetensors"),
         (["export", "model.onnx", "--checkpoint", "none.safetensors"], "no checkpoint none.safetensors"),
@@ -149,6 +152,48 @@ def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
     code, _, err = rnnspn(workplace, *TINY, "--out", "runs/rnn-spn-d3-best")
     assert code == 5
     assert "already holds a run; add --resume" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out"),
+    [
+        (["--family", "conv", "--epochs", "9"], "--family, --epochs"),
+        (["--set", "zoom=0.5"], "--set"),
+        (["--start-from", "bundled"], "--start-from"),
+    ],
+)
+def test_resume_takes_no_other_values(workplace: Path, arguments: list[str], left_out: str) -> None:
+    code, _, err = rnnspn(workplace, "train", "--resume", "--out", "runs/rnn-spn-d3-best", *arguments)
+    assert code == 2
+    assert err == f"error: --resume goes on with the run's own values; leave out {left_out}\n"
+
+
+def test_a_run_killed_at_once_can_be_gone_on_with(tmp_path: Path, mine: Path) -> None:
+    process = start(tmp_path, *TINY, "--data", mine.name, "--out", "run")
+    while not (tmp_path / "run" / "config.json").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    code, _, err = rnnspn(tmp_path, "train", "--resume", "--out", "run")
+    assert code == 0, err
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("model", [["ffn-spn", "-d", "1"], ["ffn-spn", "-d", "4"], ["conv"]])
+def test_every_family_is_trained_judged_exported_and_reads(tmp_path: Path, mine: Path, model: list[str]) -> None:
+    train = ["train", "--family", *model, "--epochs", "1", "--limit", "8", "--data", mine.name, "--out", "run"]
+    checkpoint = "run/model.safetensors"
+    for arguments in (
+        train,
+        ["evaluate", checkpoint, "-q"],
+        ["export", "model.onnx", "--checkpoint", checkpoint],
+        ["predict", mine.name, "--format", "text", "--annotate", "drawn"],
+    ):
+        code, out, err = rnnspn(tmp_path, *arguments)
+        assert code == 0, err
+    assert len(out.splitlines()) == len(list((tmp_path / "drawn").iterdir())) == 30
+    assert ("conv does not look at places" in err) == (model == ["conv"])
 
 
 def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, mine: Path) -> None:

@@ -106,6 +106,20 @@ def test_labels_tell_the_length_and_the_alphabet(tmp_path: Path, label: str, ste
     assert labels_of(tmp_path) == (3, steps, alphabet)
 
 
+def test_labels_from_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 3)
+    labels = tmp_path / "labels.csv"
+    labels.write_bytes(b"\xef\xbb\xbf" + labels.read_bytes().replace(b"\n", b"\r\n"))
+    assert labels_of(tmp_path).count == 3
+
+
+@pytest.mark.parametrize("label", ["", "123456789"])
+def test_labels_of_no_legal_length_are_named(tmp_path: Path, label: str) -> None:
+    own_pictures(tmp_path, 3, label)
+    with pytest.raises(DataError, match=f"line 2: expected 1 to 8 characters, got '{label}'"):
+        labels_of(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
@@ -118,6 +132,7 @@ def test_labels_tell_the_length_and_the_alphabet(tmp_path: Path, label: str, ste
         ("path,label\none.png,12x\n", "line 2: expected 3 characters"),
         ("path,label\none.png,123\ntwo.png,123\n", "line 3: two.png: there is no such file"),
         ("path,label\none.png,123\nbad.png,123\n", "line 3: bad.png: "),
+        ("path,label\n\n\none.png,12\n", "line 4: expected 3 characters"),
         (b"path,label\n\xff,123\n", "cannot read"),
     ],
 )

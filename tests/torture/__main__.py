@@ -8,7 +8,7 @@ from tests.torture import disk, kills, load, models, pictures
 from tests.torture.record import PAGE, RESULTS, ROOT, Options, keep, measured
 
 PARTS = {
-    "corpora": (pictures.read_corpora, "Every file costs one record, whatever it is and however it is called"),
+    "corpora": (pictures.read_corpora, "Every file costs one record, whatever it is and whatever it is called"),
     "cut": (pictures.read_cut, "A picture cut short costs one record"),
     "damaged": (pictures.read_damaged, "A damaged picture costs one record"),
     "disk": (disk.torture_disk, "Whatever fails while a file is written, the old one or the new one is there, whole"),

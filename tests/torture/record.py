@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rnnspn.files import write_text
+from rnnspn.inference.cores import available_cores
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
 
-_PACKAGES = ("pillow", "numpy", "onnx", "onnxruntime")
+_PACKAGES = ("pillow", "numpy", "onnx", "onnxruntime", "torch", "safetensors")
 _SHOWN_FAILURES = 20
 
 
@@ -68,6 +69,7 @@ def measured(claim: str, part: Callable[[Options], Outcome], options: Options) -
         "seconds": round(time.monotonic() - started, 1),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": versions(),
+        "machine": f"{platform.system()} on {platform.machine()}, {available_cores()} cores",
     }
 
 
@@ -96,9 +98,9 @@ def as_page(records: dict[str, dict[str, Any]]) -> str:
     return "\n".join([
         "# Reliability",
         "",
-        "What was done to `rnnspn`, and what it did. `make torture` makes this page again;",
+        "What was done to `rnnspn`, and what came of it. `make torture` makes this page again;",
         "`python -m tests.torture NAME …` runs single parts, and leaves the figures of the others as they are.",
-        "A small selection of every part runs with the ordinary tests.",
+        "A small selection of every part runs with the ordinary tests, save `corpora`, which is fetched.",
         "",
         "| part | claim | failures | took | date |",
         "|---|---|---|---|---|",
@@ -124,7 +126,7 @@ def _section(name: str, record: dict[str, Any]) -> list[str]:
         f"| failures | {len(record['failures'])} |",
         "",
         *facts,
-        f"- Seed {record['seed']}; {used}.",
+        f"- Seed {record['seed']}; {used}; {record['machine']}.",
         *(["", "Failures:", "", *failures] if failures else []),
         *([f"- and {left} more"] if left else []),
     ]

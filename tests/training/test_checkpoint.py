@@ -116,16 +116,30 @@ def test_weights_that_do_not_fit_the_configuration_are_refused_by_name(network: 
     good = network.state_dict()
     names = sorted(good)
     few = {name: good[name] for name in names[2:]}
-    for tensors, named, more in (
-        (few, names[:2], False),
-        (good | {"other": torch.ones(1)}, ["other"], False),
-        (good | {names[0]: torch.ones(9, 9)}, names[:1], False),
-        ({name: good[name] for name in names[3:]}, names[:3], False),
-        ({name: good[name] for name in names[4:]}, names[:3], True),
+    for tensors, what, named, more in (
+        (few, "lacks", names[:2], False),
+        (good | {"other": torch.ones(1)}, "too much:", ["other"], False),
+        (good | {names[0]: torch.ones(9, 9)}, "another shape:", names[:1], False),
+        ({name: good[name] for name in names[3:]}, "lacks", names[:3], False),
+        ({name: good[name] for name in names[4:]}, "lacks", names[:3], True),
     ):
         with pytest.raises(CheckpointError) as refused:
             Checkpoint(CONFIG, {}, tensors).network()
-        assert str(refused.value).endswith(f"for {', '.join(named)}{' and more' if more else ''}")
+        assert str(refused.value).endswith(f"{what} {', '.join(named)}{' and more' if more else ''}")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+def test_weights_that_are_whole_numbers_are_refused(network: Network, kind: torch.dtype) -> None:
+    tensors = {name: weight.to(kind) for name, weight in network.state_dict().items()}
+    with pytest.raises(CheckpointError, match="floating-point numbers, got others for classifier"):
+        Checkpoint(CONFIG, {}, tensors).network()
+
+
+def test_a_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    Checkpoint(CONFIG, {}, {}).save(path)
+    with pytest.raises(CheckpointError, match=f"{path}: the checkpoint does not fit"):
+        Checkpoint.load(path).network()
 
 
 def test_the_newest_model_is_found_whatever_its_name(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
+import itertools
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from rnnspn.training.reproduction import ROWS, Plan, Result, Row, finished, pars
 from rnnspn.training.tally import Observer
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 SMALL = next(row for row in ROWS if row.name == "rnn-spn-d4")
 
 
@@ -80,6 +85,42 @@ def test_a_stopped_row_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
     total = resumed.config.train.steps_per_epoch
     assert len(steps) == total - 2  # two were done before
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from rnnspn.training import loop, reproduction
+from rnnspn.training.tally import Observer
+from tests.training.test_reproduction import SMALL, THREE_EPOCHS, few, few_on, plan
+loop.held_out_pictures, reproduction.held_out, reproduction.QUICK = few_on, few, THREE_EPOCHS
+observer = Observer(should_stop=lambda: print("step", flush=True) or False)
+reproduction.run_row(SMALL, plan(Path(sys.argv[1])), torch.device("cpu"), observer)
+"""
+THREE_EPOCHS = {"epochs": 3, "epoch_images": 256, "distortion": 0.0}
+
+
+@pytest.mark.slow
+def test_a_row_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduction, "QUICK", THREE_EPOCHS)
+    whole = run_row(SMALL, plan(tmp_path / "whole"), CPU, Observer())
+    codes = []
+    for steps in (1, 3, 1000):  # two steps make an epoch
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / "killed")], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert process.stdout is not None
+        if len(list(itertools.islice(process.stdout, steps))) == steps:
+            process.kill()
+        codes.append(process.wait())
+        process.stdout.close()
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    assert finished(plan(tmp_path / "killed")) == [whole]
+    weights = [(tmp_path / run / "rnn-spn-d4" / "model.safetensors").read_bytes() for run in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    assert len((tmp_path / "killed" / "rnn-spn-d4" / "test.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
