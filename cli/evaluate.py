@@ -18,7 +18,7 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A run's model.safetensors, an .onnx file, or 'bundled'.", show_default="the newest under runs/"
+            help="A run's folder or checkpoint, an .onnx file, or 'bundled'.", show_default="the newest under runs/"
         ),
     ] = None,
     split: Annotated[
@@ -29,7 +29,8 @@ def evaluate(
         Path | None, typer.Option(help="A folder of pictures with labels.csv.", show_default="the held-out pictures")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Draw the confusion matrix and the worst mistakes, into this folder.")
+        Path | None,
+        typer.Option(help="Draw confusions, mistakes and where it looked, and list all mistakes, in this folder."),
     ] = None,
     provider: Annotated[Provider, typer.Option(help="What runs an .onnx file.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -55,8 +56,8 @@ def evaluate(
     if data is None and split == "test":
         subject.log(examples.source, score)
     if report is not None:
-        for path in evaluation.draw_report(answers, examples, subject.model.alphabet, report):
-            say(f"drawn: {path}", quiet=quiet)
+        for path in evaluation.write_report(answers, examples, subject.model, report):
+            say(f"wrote {path}", quiet=quiet)
     _show(subject.name, examples.source, score, as_json)
 
 

@@ -19,7 +19,7 @@ def export(
         Path, typer.Argument(help="The .onnx file to write, or an .ort file for reduced builds of ONNX Runtime.")
     ],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A run's model.safetensors.", show_default="the newest under runs/")
+        Path | None, typer.Option(help="A run's folder or checkpoint.", show_default="the newest under runs/")
     ] = None,
     opset: Annotated[int, typer.Option(min=18, max=19, help="Version of the standard operators.")] = 18,
     precision: Annotated[
@@ -40,11 +40,11 @@ def export(
     """Export a model; the file is written only if it agrees with PyTorch."""
     console.needs("train", "torch", "safetensors", "onnxscript")
     from exporters import to_onnx, to_ort
-    from rnnspn.training.checkpoint import find_model
+    from rnnspn.training.checkpoint import find_model, in_run
 
     if vectors and file.suffix == to_ort.SUFFIX:
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
-    source = checkpoint or find_model()
+    source = in_run(checkpoint) if checkpoint else find_model()
     if checkpoint is None:
         say(f"checkpoint: {source}", quiet=quiet)
     if file.suffix == to_ort.SUFFIX:

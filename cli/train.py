@@ -49,7 +49,8 @@ def train(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="A model.safetensors, an .onnx file or 'bundled' to start from.", show_default="random weights"
+            help="A run's folder or checkpoint, an .onnx file or 'bundled' to start from.",
+            show_default="random weights",
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with the newest run.")] = False,
@@ -65,11 +66,12 @@ def train(
     from exporters.from_onnx import checkpoint_of
     from rnnspn.inference import model_file
     from rnnspn.training import hardware, runs
+    from rnnspn.training.checkpoint import in_run
     from rnnspn.training.loop import Trainer
     from rnnspn.training.processes import Processes
 
-    if str(start_from) == model_file.BUNDLED:
-        start_from = model_file.bundled()
+    if start_from is not None:
+        start_from = model_file.bundled() if str(start_from) == model_file.BUNDLED else in_run(start_from)
     picked = hardware.pick_device(device)
     processes = Processes.join(picked)
     quiet = quiet or not processes.writes

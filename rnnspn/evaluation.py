@@ -3,8 +3,10 @@
 Shapes: n pictures, T steps, H x W pixels.
 """
 
+import csv
 import datetime
 import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,14 @@ from numpy.typing import NDArray
 
 from rnnspn.config import DataConfig, ModelConfig, from_dict
 from rnnspn.data.examples import Examples
-from rnnspn.inference import model_file
+from rnnspn.files import write_text
+from rnnspn.inference import glimpses, model_file
 from rnnspn.inference.predictor import Predictor
+from rnnspn.inference.results import neutral
 from rnnspn.scores import Answers, Score
+
+_SHOWN = 3
+"""Pictures on which a report shows where the model looked."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,11 @@ def exported(path: str, provider: str = "auto") -> Subject:
     def answer(images: NDArray[np.uint8]) -> Answers:
         readings = predictor.predict(images)
         digits = [[metadata.alphabet.index(character) for character in reading.digits] for reading in readings]
-        return Answers(np.array(digits), np.array([reading.confidence for reading in readings]))
+        confidence = np.array([reading.confidence for reading in readings])
+        if model.family == "conv":
+            return Answers(np.array(digits), confidence, None)
+        theta = np.array([[step.theta for step in reading.steps] for reading in readings])[:, : model.glimpses]
+        return Answers(np.array(digits), confidence, theta.reshape(len(readings), -1, 2, 3))
 
     model = ModelConfig(
         family=metadata.family,
@@ -75,7 +86,7 @@ def trained(path: Path) -> Subject:
     """Put a checkpoint to the test; a look at the test set goes into its run folder.
 
     Args:
-        path: A run's `model.safetensors`.
+        path: A run's folder or its `model.safetensors`.
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
@@ -83,8 +94,9 @@ def trained(path: Path) -> Subject:
     import torch
 
     from rnnspn.training import evaluation
-    from rnnspn.training.checkpoint import Checkpoint, log_test_score
+    from rnnspn.training.checkpoint import Checkpoint, in_run, log_test_score
 
+    path = in_run(path)
     checkpoint = Checkpoint.load(path)
     network = checkpoint.network()
 
@@ -105,14 +117,14 @@ def open_subject(path: str, provider: str = "auto") -> Subject:
     return trained(Path(path))
 
 
-def draw_report(answers: Answers, examples: Examples, alphabet: str, folder: Path) -> list[Path]:
-    """Draw the confusion matrix and the worst mistakes.
+def write_report(answers: Answers, examples: Examples, model: ModelConfig, folder: Path) -> list[Path]:
+    """Draw the confusion matrix, the worst mistakes and, as Figure 3 of the paper does, where it looked; list mistakes.
 
     Args:
         answers: What was read.
         examples: What is written.
-        alphabet: The character of each class.
-        folder: Where `confusion.png` and `mistakes.png` go; made when it is missing.
+        model: The shape of what the model reads.
+        folder: Where `confusion.png`, `mistakes.png`, `attention.png` and `mistakes.csv` go; made when it is missing.
 
     Returns:
         The files written.
@@ -120,15 +132,38 @@ def draw_report(answers: Answers, examples: Examples, alphabet: str, folder: Pat
     Raises:
         OutputError: They cannot be written.
     """
-    from rnnspn.figures import draw_confusion, draw_mistakes
+    from rnnspn.figures import draw_attention, draw_confusion, draw_mistakes
     from rnnspn.scores import confusion
 
-    def words(classes: NDArray[Any]) -> list[str]:
-        return ["".join(alphabet[index] for index in row) for row in classes.tolist()]
-
-    counts = confusion(answers.digits, examples.labels, len(alphabet))
-    draw_confusion(counts, alphabet, folder / "confusion.png")
-    draw_mistakes(
-        examples.images, words(answers.digits), words(examples.labels), answers.confidence, folder / "mistakes.png"
+    read, written = (
+        ["".join(model.alphabet[index] for index in row) for row in classes.tolist()]
+        for classes in (answers.digits, examples.labels)
     )
-    return [folder / "confusion.png", folder / "mistakes.png"]
+    files = [folder / name for name in ("confusion.png", "mistakes.png", "attention.png", "mistakes.csv")]
+    draw_confusion(confusion(answers.digits, examples.labels, model.classes), model.alphabet, files[0])
+    draw_mistakes(examples.images, read, written, answers.confidence, files[1])
+    shown = examples.images[:_SHOWN]
+    theta = None if answers.theta is None else answers.theta[:_SHOWN]
+    draw_attention(shown, _glimpses(shown, theta, model), theta, read[:_SHOWN], files[2])
+    write_text(files[3], _mistakes(read, written, answers.confidence, examples))
+    return files
+
+
+def _glimpses(images: NDArray[np.uint8], theta: NDArray[Any] | None, model: ModelConfig) -> NDArray[np.uint8]:
+    """Return what the classifier sees, uint8 (n, G, h, w); for `conv` the pictures, with G = 1."""
+    if theta is None:
+        return images[:, None]
+    looks = zip(images, theta, strict=True)
+    return np.array([[glimpses.sample(image, one, *model.glimpse_size) for one in each] for image, each in looks])
+
+
+def _mistakes(read: list[str], written: list[str], confidence: NDArray[Any], examples: Examples) -> str:
+    """List the pictures that were misread as CSV, the most confident mistakes first."""
+    names = examples.paths or [f"picture {number}" for number in range(len(read))]
+    rows = [row for row in zip(names, written, read, confidence.tolist(), strict=True) if row[1] != row[2]]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "label", "read", "confidence"))
+    for name, label, digits, sure in sorted(rows, key=lambda row: -row[3]):
+        table.writerow((neutral(name), neutral(label), neutral(digits), f"{sure:.6f}"))
+    return text.getvalue()

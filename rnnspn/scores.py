@@ -36,10 +36,12 @@ class Answers(NamedTuple):
     Attributes:
         digits: int (n, T), class indices.
         confidence: float (n,), the product of a sequence's probabilities.
+        theta: float (n, G, 2, 3), the affine matrix of each glimpse; None for `conv`.
     """
 
     digits: NDArray[Any]
     confidence: NDArray[Any]
+    theta: NDArray[Any] | None
 
 
 def confusion(read: NDArray[Any], labels: NDArray[Any], classes: int) -> NDArray[np.int64]:

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -5,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from exporters import to_onnx
 from rnnspn.config import DataConfig, family_config
 from rnnspn.data.examples import Examples
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.evaluation import draw_report, exported, open_subject, trained
+from rnnspn.evaluation import exported, open_subject, trained, write_report
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
 from rnnspn.training.checkpoint import Checkpoint, RunConfig
@@ -62,8 +64,33 @@ def test_a_checkpoint_and_its_log_are_put_to_the_test_alike(tmp_path: Path, pict
     assert json.loads((tmp_path / "test.jsonl").read_text())["data"] == "authors-2015 test"
 
 
-def test_a_report_is_two_pictures(tmp_path: Path, pictures: Examples) -> None:
-    answers = open_subject("bundled", "cpu").answer(pictures.images)
-    files = draw_report(answers, pictures, "0123456789", tmp_path / "report")
-    assert [path.name for path in files] == ["confusion.png", "mistakes.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
+def test_a_report_is_three_pictures_and_a_list_of_mistakes(tmp_path: Path, pictures: Examples) -> None:
+    subject = open_subject("bundled", "cpu")
+    answers = subject.answer(pictures.images)
+    *drawn, mistakes = write_report(answers, pictures, subject.model, tmp_path / "report")
+    assert [path.name for path in drawn] == ["confusion.png", "mistakes.png", "attention.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    rows = list(csv.DictReader(mistakes.read_text().splitlines()))
+    wrong = (answers.digits != pictures.labels).any(axis=1)
+    assert {int(row["path"].removeprefix("picture ")) for row in rows} == set(np.flatnonzero(wrong).tolist())
+    sure = [float(row["confidence"]) for row in rows]
+    assert sure == sorted(sure, reverse=True)
+
+
+@pytest.mark.parametrize("family", ["rnn-spn", "ffn-spn", "conv"])
+def test_checkpoint_and_exported_file_look_at_the_same_places(tmp_path: Path, pictures: Examples, family: str) -> None:
+    torch.manual_seed(0)
+    model = family_config(family, classifier_filters=4, classifier_units=8)
+    path = tmp_path / "model.safetensors"
+    Checkpoint(RunConfig(model, DataConfig(), train_config("best", model)), {}, Network(model).state_dict()).save(path)
+    to_onnx.export(path, tmp_path / "model.onnx")
+    shown = pictures.images[:3]
+    looks = [open_subject(str(file), "cpu").answer(shown).theta for file in (path, tmp_path / "model.onnx")]
+    if family == "conv":
+        assert looks == [None, None]
+    else:
+        assert looks[0].shape == looks[1].shape == (3, model.glimpses, 2, 3)
+        np.testing.assert_allclose(looks[0], looks[1], atol=1e-4)
+    answers = open_subject(str(path)).answer(shown)
+    files = write_report(answers, Examples("three", shown, pictures.labels[:3]), model, tmp_path)
+    assert all(file.exists() for file in files)

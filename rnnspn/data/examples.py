@@ -32,11 +32,13 @@ class Examples:
         source: Where they come from, for people: `authors-2015 test`, or a folder.
         images: uint8 (n, H, W), 0 background to 255 ink.
         labels: int64 (n, T), class indices.
+        paths: Where each picture lies; empty for those that are no files.
     """
 
     source: str
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    paths: tuple[str, ...] = ()
 
 
 def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | None = None) -> Examples:
@@ -52,6 +54,8 @@ def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | No
     if data.source not in (SYNTHESIS, AUTHORS_2015):
         if split == "test":
             raise DataError(f"the model learned from pictures in {data.source}; name others to test it on with --data")
+        if not Path(data.source).is_absolute():  # an exported file does not say where
+            raise DataError(f"the model learned from pictures in a folder {data.source}; name some with --data")
         return labelled_folder(Path(data.source), model, split)
     mnist = mnist or load_mnist()
     if fits_authors_2015(model) and data.layout == "authors":
@@ -121,7 +125,7 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     """
     rows = _rows(folder / LABELS)
     chosen = _of_split([name for _, name, _ in rows], split, folder)
-    fitted, labels = [], []
+    paths, fitted, labels = [], [], []
     for index, (line, name, label) in enumerate(rows):
         if index not in chosen:
             continue
@@ -131,9 +135,11 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         try:
             fitted.append(pictures.load(str(folder / name), model.height, model.width).pixels)
             labels.append([model.alphabet.index(one) for one in label])
+            paths.append(str(folder / name))
         except ImageError as error:
             raise DataError(f"{where}: {name}: {error}; mend the picture or take its line out") from None
-    return Examples(f"{folder} {split}" if split else str(folder), np.stack(fitted), np.array(labels, np.int64))
+    source = f"{folder} {split}" if split else str(folder)
+    return Examples(source, np.stack(fitted), np.array(labels, np.int64), tuple(paths))
 
 
 def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:

@@ -155,6 +155,11 @@ def expect_tensors(shapes: dict[str, torch.Size], tensors: dict[str, Tensor]) ->
             raise CheckpointError(f"the checkpoint does not fit its own configuration, {what} {first}")
 
 
+def in_run(path: Path) -> Path:
+    """Return a run folder's model; any other path as it is."""
+    return path / MODEL_FILE if path.is_dir() else path
+
+
 def find_model(runs: Path = Path("runs")) -> Path:
     """Return the newest finished model under a folder of runs.
 

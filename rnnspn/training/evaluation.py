@@ -20,10 +20,11 @@ def answer(network: Network, images: torch.Tensor) -> Answers:
         network: On the pictures' device.
         images: uint8 (n, H, W).
     """
-    batches = [network(as_input(batch)).logits.softmax(-1).max(-1) for batch in torch.split(images, BATCH)]
-    digits = torch.cat([batch.indices for batch in batches])
-    confidence = torch.cat([batch.values.prod(-1) for batch in batches])
-    return Answers(digits.cpu().numpy(), confidence.cpu().numpy())
+    outputs = [network(as_input(batch)) for batch in torch.split(images, BATCH)]
+    best = torch.cat([output.logits for output in outputs]).softmax(-1).max(-1)
+    looks = [output.theta for output in outputs if output.theta is not None]
+    theta = torch.cat(looks).cpu().numpy() if looks else None
+    return Answers(best.indices.cpu().numpy(), best.values.prod(-1).cpu().numpy(), theta)
 
 
 def score_network(network: Network, pictures: Pictures) -> Score:

@@ -128,14 +128,19 @@ def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path, mine
     assert code == 0, err
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["model"]["steps"], config["model"]["alphabet"]) == (2, "ABC")
-    code, _, err = rnnspn(tmp_path, "export", "model.onnx", "--checkpoint", "run/model.safetensors")
+    code, _, err = rnnspn(tmp_path, "export", "model.onnx", "--checkpoint", "run")
     assert code == 0, err
     assert str(tmp_path).encode() not in (tmp_path / "model.onnx").read_bytes()
     code, out, err = rnnspn(tmp_path, "predict", mine.name, "--format", "text")
     assert code == 0, err
     assert len(out.splitlines()) == 30
-    code, out, err = rnnspn(tmp_path, "evaluate", "run/model.safetensors", "--json")
+    code, out, err = rnnspn(tmp_path, "evaluate", "run", "--json")
     assert json.loads(out)["sequences"] == 3
+    code, _, err = rnnspn(tmp_path, "evaluate", "model.onnx")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        "error: the model learned from pictures in a folder mine; name some with --data",
+    )
     code, _, err = rnnspn(tmp_path, "evaluate", "run/model.safetensors", "--split", "test")
     assert code == 2
     assert "--data" in err
@@ -183,11 +188,10 @@ def test_a_run_killed_at_once_can_be_gone_on_with(tmp_path: Path, mine: Path) ->
 @pytest.mark.parametrize("model", [["ffn-spn", "-d", "1"], ["ffn-spn", "-d", "4"], ["conv"]])
 def test_every_family_is_trained_judged_exported_and_reads(tmp_path: Path, mine: Path, model: list[str]) -> None:
     train = ["train", "--family", *model, "--epochs", "1", "--limit", "8", "--data", mine.name, "--out", "run"]
-    checkpoint = "run/model.safetensors"
     for arguments in (
         train,
-        ["evaluate", checkpoint, "-q"],
-        ["export", "model.onnx", "--checkpoint", checkpoint],
+        ["evaluate", "run", "-q"],
+        ["export", "model.onnx", "--checkpoint", "run"],
         ["predict", mine.name, "--format", "text", "--annotate", "drawn"],
     ):
         code, out, err = rnnspn(tmp_path, *arguments)
