@@ -11,7 +11,10 @@ from cli.console import Quiet, say
 from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
-    from rnnspn.scores import Score
+    from rnnspn.scores import Score, Surest
+
+_SHARES = (0.99, 0.95, 0.9)
+"""Shares of the sequences whose errors are counted by themselves, the most confident ones."""
 
 
 def evaluate(
@@ -36,7 +39,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count a model's errors, per digit, sequence and position, with 95 % intervals.
+    """Count a model's errors, per digit, sequence and position and where it is surest, with 95 % intervals.
 
     A checkpoint's look at the test set is logged in its run folder and goes into the metadata of the exported file.
     """
@@ -46,7 +49,7 @@ def evaluate(
         console.needs("train", "matplotlib")
     from rnnspn import evaluation
     from rnnspn.data.examples import held_out, labelled_folder
-    from rnnspn.scores import Score
+    from rnnspn.scores import Score, Surest
 
     subject = evaluation.open_subject(model or _newest(), provider)
     say(f"model: {subject.name}", quiet=quiet)
@@ -58,7 +61,8 @@ def evaluate(
     if report is not None:
         for path in evaluation.write_report(answers, examples, subject.model, report):
             say(f"wrote {path}", quiet=quiet)
-    _show(subject.name, examples.source, score, as_json)
+    surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]
+    _show(subject.name, examples.source, score, surest, as_json)
 
 
 def _newest() -> str:
@@ -67,15 +71,19 @@ def _newest() -> str:
     return str(find_model())
 
 
-def _show(name: str, source: str, score: "Score", as_json: bool) -> None:
+def _show(name: str, source: str, score: "Score", surest: "list[Surest]", as_json: bool) -> None:
     from rnnspn.scores import wilson_interval
 
     if as_json:
-        typer.echo(json.dumps({"model": name, "data": source} | score.to_dict()))
+        more = {"surest": [part._asdict() for part in surest]}
+        typer.echo(json.dumps({"model": name, "data": source} | score.to_dict() | more))
         return
     rows = [("per digit", score.wrong_digits, score.digits), ("per sequence", score.wrong_sequences, score.sequences)]
     for position, wrong in enumerate(score.wrong_by_position, start=1):
         rows.append((f"at position {position}", wrong, score.sequences))
+    for part in surest:
+        where = f"per sequence of the surest {part.share:.0%}, confidence {part.confidence:.3f} and above"
+        rows.append((where, part.wrong_sequences, part.sequences))
     for where, wrong, total in rows:
         low, high = wilson_interval(wrong, total)
         typer.echo(

@@ -44,6 +44,30 @@ class Answers(NamedTuple):
     theta: NDArray[Any] | None
 
 
+class Surest(NamedTuple):
+    """How often a model is wrong where it is surest of itself: what leaving the rest to people would leave.
+
+    Attributes:
+        share: Share of the sequences, from 0 to 1, the most confident ones.
+        confidence: The lowest confidence among them.
+        wrong_sequences: Sequences among them with a wrong digit.
+        sequences: How many they are.
+    """
+
+    share: float
+    confidence: float
+    wrong_sequences: int
+    sequences: int
+
+    @classmethod
+    def of(cls, answers: Answers, labels: NDArray[Any], share: float) -> "Surest":
+        """Count, given int (n, T) labels, n at least 1."""
+        count = max(1, round(share * len(labels)))
+        surest = np.argsort(-answers.confidence, kind="stable")[:count]
+        wrong = (answers.digits[surest] != labels[surest]).any(axis=1)
+        return cls(share, float(answers.confidence[surest[-1]]), int(wrong.sum()), count)
+
+
 def confusion(read: NDArray[Any], labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """Count how often each class was read as each.
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from rnnspn.scores import Score, confusion, wilson_interval
+from rnnspn.scores import Answers, Score, Surest, confusion, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,13 @@ def test_confusion_has_a_row_for_what_is_written_and_a_column_for_what_is_read()
     expected[0, 0] = expected[2, 2] = expected[1, 1] = 1
     expected[1, 2] = 1
     assert np.array_equal(counts, expected)
+
+
+@pytest.mark.parametrize(
+    ("share", "confidence", "wrong", "count"), [(1.0, 0.2, 2, 5), (0.8, 0.5, 1, 4), (0.4, 0.8, 0, 2), (0.01, 0.9, 0, 1)]
+)
+def test_the_surest_are_counted_by_themselves(share: float, confidence: float, wrong: int, count: int) -> None:
+    labels = np.array([[1, 2], [3, 4], [5, 6], [7, 8], [9, 0]])
+    read = np.array([[1, 2], [3, 0], [5, 6], [0, 0], [9, 0]])
+    answers = Answers(read, np.array([0.9, 0.5, 0.8, 0.2, 0.6]), None)
+    assert Surest.of(answers, labels, share) == (share, confidence, wrong, count)

@@ -70,6 +70,7 @@ def test_evaluate_gives_counts_and_intervals(workplace: Path) -> None:
     assert (score["data"], score["digits"]) == ("authors-2015 validation", 30_000)
     low, high = score["digit_error_interval"]
     assert low < score["digit_error"] < high
+    assert [(part["share"], part["sequences"]) for part in score["surest"]] == [(0.99, 9900), (0.95, 9500), (0.9, 9000)]
 
 
 def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
