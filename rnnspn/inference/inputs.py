@@ -74,11 +74,15 @@ def _expanded(argument: str, stdin: BinaryIO) -> list[str]:
 
 def _matches(pattern: str) -> Iterator[str]:
     """Expand a pattern; `**` stands for a folder and all below it, each once, whatever links lead there."""
-    head, found, rest = f"{os.sep}{pattern}".partition(f"{os.sep}**{os.sep}")
-    if not found:
-        yield from glob.glob(pattern)
-        return
-    for top in glob.glob(head[1:]) if head else [""]:
+    if pattern.startswith(f"**{os.sep}"):
+        tops, rest = [""], pattern[3:]
+    else:
+        head, found, rest = pattern.partition(f"{os.sep}**{os.sep}")
+        tops = glob.glob(head or os.sep)
+        if not found:
+            yield from tops
+            return
+    for top in tops:
         for folder in _folders(top):
             yield from _matches(os.path.join(glob.escape(folder), rest))
 
