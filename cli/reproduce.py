@@ -76,7 +76,7 @@ def _show(results: "list[Result]", plan: "Plan") -> None:
 
     from rnnspn.scores import wilson_interval
 
-    note = "--quick: NOT the result, it only shows that every row runs" if plan.quick else f"recipe {plan.recipe}"
+    note = "--quick: NOT the result" if plan.quick else f"recipe {plan.recipe}"
     screen = Console(highlight=False)
     screen.width = max(screen.width, _WIDTH)
     table = Table(title=f"Table 1, error per digit ({note})", title_justify="left", box=None, header_style="bold")
