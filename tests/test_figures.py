@@ -50,9 +50,9 @@ def test_attention_shows_each_glimpses_colour_and_a_panel_for_each(tmp_path: Pat
     draw_attention(
         np.zeros((2, 40, 60), np.uint8), np.zeros((2, 3, 18, 18)), theta, ["123", "456"], tmp_path / "three.png"
     )
-    assert (0, 0x72, 0xB2) in colours(tmp_path / "three.png")
+    assert (0xE6, 0x9F, 0x00) in colours(tmp_path / "three.png")
     draw_attention(np.zeros((2, 40, 60), np.uint8), np.zeros((2, 1, 40, 60)), None, ["123", "456"], tmp_path / "no.png")
-    assert (0, 0x72, 0xB2) not in colours(tmp_path / "no.png")
+    assert (0xE6, 0x9F, 0x00) not in colours(tmp_path / "no.png")
     assert pixels(tmp_path / "three.png").shape[1] > pixels(tmp_path / "no.png").shape[1]
 
 
