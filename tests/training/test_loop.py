@@ -180,7 +180,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path:
     root = str(Path(__file__).parents[2])
     Trainer(tmp_path / "whole", small_run("best", epochs=3), CPU).run()
     killed = 0
-    for steps in (2, 5, 7, 1000):
+    for steps in (2, 7, 1000):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(tmp_path / "killed"), root], stdout=subprocess.PIPE, cwd=root
         )
@@ -191,5 +191,5 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path:
             os.kill(process.pid, signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         process.stdout.close()
-    assert killed == 3
+    assert killed == 2
     assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "killed" / MODEL_FILE).read_bytes()
