@@ -227,7 +227,7 @@ def test_nobody_waits_for_a_decoder_after_sigint(model_path, tmp_path, side, iso
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     ]
     (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    for number in range(1, 9):
+    for number in range(1, 200):
         os.link(tmp_path / "0.png", tmp_path / f"{number}.png")
     command = _command("predict", tmp_path, "--model", model_path, "--output", tmp_path / "out.jsonl", *isolated)
     process = subprocess.Popen(command, cwd=tmp_path, env=_environment(), stderr=subprocess.PIPE, text=True)
