@@ -57,12 +57,13 @@ class Display:
         self._bar.update(self._task, total=progress.steps, completed=progress.step, description=text)
 
     def _on_epoch(self, record: dict[str, Any]) -> None:
-        say(
-            f"epoch {record['epoch'] + 1}: loss {record['train_loss']:.4f}, error {record['train_digit_error']:.2%}, "
-            f"validation {record['validation_digit_error']:.2%} per digit, "
-            f"{record['validation_sequence_error']:.2%} per sequence",
-            quiet=self._quiet,
-        )
+        text = f"epoch {record['epoch'] + 1}: loss {record['train_loss']:.4f}, error {record['train_digit_error']:.2%}"
+        if "validation_digit_error" in record:
+            text += (
+                f", validation {record['validation_digit_error']:.2%} per digit, "
+                f"{record['validation_sequence_error']:.2%} per sequence"
+            )
+        say(text, quiet=self._quiet)
 
 
 def _duration(seconds: float) -> str:

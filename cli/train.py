@@ -43,6 +43,13 @@ def train(
         ),
     ] = None,
     layout: Annotated[Literal["authors", "paper"], typer.Option(help="Placement of synthesised digits.")] = "authors",
+    validation: Annotated[
+        bool,
+        typer.Option(
+            "--validation/--no-validation",
+            help="Hold pictures out to choose the best epoch by; without, learn from them too and keep the last epoch.",
+        ),
+    ] = True,
     out: Annotated[
         Path | None, typer.Option(help="The run's folder.", show_default="runs/MODEL-RECIPE, numbered")
     ] = None,
@@ -81,7 +88,7 @@ def train(
     else:
         config = runs.new_config(
             family, recipe, size=size, downsample=downsample, data=data, layout=layout, seed=seed,
-            shape=(steps, height, width), started_from=runs.digest(start_from),
+            validation=validation, shape=(steps, height, width), started_from=runs.digest(start_from),
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
         folder = processes.agree(lambda: runs.new_folder(out, config, size))
@@ -97,4 +104,5 @@ def train(
             console.complain(f"interrupted; go on with: rnnspn train --resume --out {folder}")
         raise typer.Exit(console.INTERRUPTED)
     best = trainer.tally
-    say(f"best validation error {best.best_error:.2%} per digit, epoch {best.best_epoch + 1}; {folder}", quiet=quiet)
+    error = f"best validation error {best.best_error:.2%} per digit, " if config.data.validation else ""
+    say(f"{error}epoch {best.best_epoch + 1}; {folder}", quiet=quiet)

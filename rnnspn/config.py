@@ -135,11 +135,14 @@ class DataConfig:
         source: `synthesis` (without end), `authors-2015` (the published set) or a folder of labelled pictures.
         layout: Placement of synthesised digits: `authors` (their code) or `paper` (its text).
         seed: Seed of the synthesis.
+        validation: Whether the validation pictures are held out. Without, they are learned from too and the last
+            epoch's weights are kept: for the run before a model ships, with values that earlier runs have chosen.
     """
 
     source: str = SYNTHESIS
     layout: str = "authors"
     seed: int = 0
+    validation: bool = True
 
     def __post_init__(self) -> None:
         _expect_one_of("layout", self.layout, LAYOUTS)

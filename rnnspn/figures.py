@@ -18,7 +18,7 @@ _SHEET_ROWS, _SHEET_COLUMNS = 5, 8
 
 
 def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
-    """Plot training loss and both error rates over the epochs.
+    """Plot training loss and the error rates over the epochs.
 
     Args:
         epochs: The lines of metrics.jsonl.
@@ -36,7 +36,8 @@ def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
         ("train_digit_error", "training", COLOURS[0]),
         ("validation_digit_error", "validation", COLOURS[1]),
     ):
-        right.plot(number, [100 * record[name] for record in epochs], color=colour, marker=".", label=label)
+        if name in epochs[0]:
+            right.plot(number, [100 * record[name] for record in epochs], color=colour, marker=".", label=label)
     right.set(xlabel="epoch", ylabel="digits read wrongly (%)", yscale="log")
     right.legend(frameon=False)
     for axes in (left, right):

@@ -49,8 +49,10 @@ def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | No
 
     Raises:
         ConfigError: Synthesis does not know the model's shape or alphabet.
-        DataError: MNIST is missing, or the folder's pictures cannot be had.
+        DataError: MNIST is missing, the folder's pictures cannot be had, or the model learned from these.
     """
+    if split == "validation" and not data.validation:
+        raise DataError("the model learned from the validation pictures too; use --split test, or others with --data")
     if data.source not in (SYNTHESIS, AUTHORS_2015):
         if split == "test":
             raise DataError(f"the model learned from pictures in {data.source}; name others to test it on with --data")

@@ -19,8 +19,14 @@ import platformdirs
 from rnnspn.errors import DataError
 from rnnspn.files import write_bytes
 
-SPLITS = {"train": range(50_000), "validation": range(50_000, 60_000), "test": range(60_000, 70_000)}
-"""Which of the 70,000 digits belong to which split: the first 50,000, the next 10,000, MNIST's own test set."""
+SPLITS = {
+    "train": range(50_000),
+    "validation": range(50_000, 60_000),
+    "test": range(60_000, 70_000),
+    "train+validation": range(60_000),
+}
+"""Which of the 70,000 digits belong to which split: the first 50,000, the next 10,000, MNIST's own test set; and, where
+nothing is held out to validate on, the first two together."""
 
 FILES = {
     "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

@@ -65,7 +65,7 @@ class Sequences:
 
     Attributes:
         mnist: The digits; `mnist.to(device)` makes the pictures on that device.
-        split: `train`, `validation` or `test`: which digits are used.
+        split: One of `SPLITS`: which digits are used.
         seed: Seed of everything random.
         layout: `authors` (what Table 1 was measured on) or `paper` (the text).
         steps: Digits in a sequence, T.

@@ -75,8 +75,9 @@ class SynthesisedBatches:
     def _of_epoch(self, epoch: int) -> Sequences:
         config = self._config
         if config.distortion and self._bent[0] != epoch:
-            digits = distorted(self._sequences.mnist, config.distortion, config.seed, epoch)
-            self._bent = epoch, replace(self._sequences, mnist=digits)
+            sequences = self._sequences
+            digits = distorted(sequences.mnist, config.distortion, config.seed, epoch, sequences.split)
+            self._bent = epoch, replace(sequences, mnist=digits)
         return self._bent[1]
 
 
@@ -125,15 +126,17 @@ def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, 
         DataError: MNIST is missing, or a folder's pictures or labels are.
     """
     if data.source not in (SYNTHESIS, AUTHORS_2015):
-        own = labelled_folder(Path(data.source), model, "train")
+        own = labelled_folder(Path(data.source), model, "train" if data.validation else None)
         return FixedBatches(_on(device, own.images, own.labels), config, config.distortion)
+    splits = ("train",) if data.validation else ("train", "validation")
     mnist = load_mnist()
     if data.source == SYNTHESIS:
         digits = mnist if device.type == "cpu" else mnist.to(device)
-        return SynthesisedBatches(sequences(digits, "train", data, model), config, device)
+        return SynthesisedBatches(sequences(digits, "+".join(splits), data, model), config, device)
     if not fits_authors_2015(model):
         raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
-    return FixedBatches(_on(device, *authors_2015(mnist, "train")), config)
+    images, labels = zip(*(authors_2015(mnist, split) for split in splits), strict=True)
+    return FixedBatches(_on(device, np.concatenate(images), np.concatenate(labels)), config)
 
 
 def held_out_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:

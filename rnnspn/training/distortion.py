@@ -27,20 +27,21 @@ _GAIN = 0.15
 _CHUNK = 10_000
 
 
-def distorted(mnist: Mnist, strength: float, seed: int, epoch: int) -> Mnist:
-    """Return the digits with those of the training split bent; the others are as they were.
+def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str = "train") -> Mnist:
+    """Return the digits with those of a split bent; the others are as they were.
 
     Args:
         mnist: The digits, NumPy arrays or torch tensors of any device.
         strength: How far at most, 1 for handwriting at the edge of natural; each digit draws its own share of it.
         seed: Seed of a run.
         epoch: Every epoch has its own digits, which depend on nothing but the seed and the epoch.
+        split: What is learned from: `train` or `train+validation`.
     """
     images = torch.as_tensor(mnist.images).clone()
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    train = SPLITS["train"]
-    for first in range(train.start, train.stop, _CHUNK):
-        chunk = images[first : min(first + _CHUNK, train.stop)]
+    digits = SPLITS[split]
+    for first in range(digits.start, digits.stop, _CHUNK):
+        chunk = images[first : min(first + _CHUNK, digits.stop)]
         share = strength * torch.rand(len(chunk), 1, generator=generator)
         grid = _bent_grid(share, chunk.shape[-1], generator).to(images.device)
         moved = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp

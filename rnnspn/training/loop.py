@@ -5,6 +5,7 @@ import math
 import time
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,7 +98,9 @@ class Trainer:
         if self.finished:
             return True
         batches = training_batches(self.config.data, self.config.model, self.config.train, self.device)
-        validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
+        validation = None
+        if self.config.data.validation:
+            validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
         if self.processes.writes:  # data that cannot be had leave no folder behind
             if self.tally.step == 0:
                 self.save()  # a run can be gone on with from its first moment
@@ -107,6 +110,7 @@ class Trainer:
                 self.save()
                 return False
             self._close_epoch(validation)
+            self._draw(validation, batches)
             self.save()
         return True
 
@@ -190,11 +194,10 @@ class Trainer:
             Progress(tally.step, steps, config.batch, tally.loss_sum / done, error, images_per_second)
         )
 
-    def _close_epoch(self, validation: Pictures) -> None:
-        """Validate, keep the weights if they are the best so far, and write the epoch's record and pictures."""
+    def _close_epoch(self, validation: Pictures | None) -> None:
+        """Validate, keep the weights unless earlier ones were better, and write the epoch's record."""
         config, tally = self.config.train, self.tally
         load_weights(self.averaged, self.average.weights)
-        score = score_network(self.averaged, validation)
         epoch = len(tally.epochs)
         record = {
             "epoch": epoch,
@@ -202,24 +205,34 @@ class Trainer:
             "learning_rate": learning_rate(config, tally.step - 1),
             "train_loss": tally.loss_sum / config.steps_per_epoch,
             "train_digit_error": tally.wrong / (config.steps_per_epoch * config.batch * self.config.model.steps),
-            "validation_digit_error": score.digit_error,
-            "validation_sequence_error": score.sequence_error,
         }
-        if score.digit_error < tally.best_error:
-            tally.best_error, tally.best_epoch = score.digit_error, epoch
+        notes: dict[str, Any] = {"epoch": epoch}
+        keep = True
+        if validation is not None:
+            score = score_network(self.averaged, validation)
+            record["validation_digit_error"] = score.digit_error
+            record["validation_sequence_error"] = score.sequence_error
+            notes["validation"] = score.to_dict()
+            keep = score.digit_error < tally.best_error
+            tally.best_error = min(tally.best_error, score.digit_error)
+        if keep:
+            tally.best_epoch = epoch
             if self.processes.writes:
-                notes = {"epoch": epoch, "validation": score.to_dict()}
                 Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
         tally.epochs.append(record)
         tally.loss_sum, tally.wrong = 0.0, 0.0
         if not self.processes.writes:
             return
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
-        if self.finished or time.monotonic() - self._drawn >= _DRAWING_SECONDS:
-            draw_curves(tally.epochs, self.folder / "curves.png")
-            self._draw_attention(validation.images[:3])
-            self._drawn = time.monotonic()
         self.observer.on_epoch(record)
+
+    def _draw(self, validation: Pictures | None, batches: Batches) -> None:
+        """Draw the curves and where the network looks, now and then and at the end."""
+        due = self.finished or time.monotonic() - self._drawn >= _DRAWING_SECONDS
+        if due and self.processes.writes:
+            draw_curves(self.tally.epochs, self.folder / "curves.png")
+            self._draw_attention((validation or batches.at(self.tally.step - 1)).images[:3])
+            self._drawn = time.monotonic()
 
     @torch.no_grad()
     def _draw_attention(self, images: torch.Tensor) -> None:

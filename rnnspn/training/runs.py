@@ -29,6 +29,7 @@ def new_config(
     data: str | None = None,
     layout: str = "authors",
     seed: int = 0,
+    validation: bool = True,
     shape: tuple[int | None, int, int] = (None, 100, 100),
     **train: Any,
 ) -> RunConfig:
@@ -42,6 +43,7 @@ def new_config(
         data: Source of pictures: `synthesis`, `authors-2015` or a folder; None for the recipe's.
         layout: Placement of synthesised digits.
         seed: Seed of weights, order, dropout and synthesis.
+        validation: Whether pictures are held out to validate on.
         shape: Digits T, height H and width W in pixels; T is a folder's own or 3 where it is None.
         train: Values of `TrainConfig` to replace; None keeps the recipe's.
 
@@ -63,7 +65,7 @@ def new_config(
     model = family_config(family, size, steps=steps or _STEPS, height=height, width=width, **given)
     config = train_config(recipe, model, seed=seed, **values)
     config = replace(config, batch=min(config.batch, config.epoch_images))
-    return RunConfig(model, DataConfig(source=source, layout=layout, seed=seed), config)
+    return RunConfig(model, DataConfig(source=source, layout=layout, seed=seed, validation=validation), config)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

@@ -100,6 +100,11 @@ def test_a_model_of_ones_own_pictures_has_no_test_set(tmp_path: Path) -> None:
         held_out("test", DataConfig(source=str(tmp_path)), RNN)
 
 
+def test_pictures_that_were_learned_from_do_not_judge(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="learned from the validation pictures too; use --split test"):
+        held_out("validation", DataConfig(validation=False), RNN)
+
+
 @pytest.mark.parametrize(("label", "steps", "alphabet"), [("7", 1, "0123456789"), ("B7A", 3, "7AB")])
 def test_labels_tell_the_length_and_the_alphabet(tmp_path: Path, label: str, steps: int, alphabet: str) -> None:
     own_pictures(tmp_path, 3, label)

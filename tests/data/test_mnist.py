@@ -63,8 +63,10 @@ def test_mnist_is_whole_and_in_order(mnist: Mnist) -> None:
 
 
 def test_splits_share_no_digit_and_leave_none_out() -> None:
-    assert [len(split) for split in SPLITS.values()] == [50_000, 10_000, 10_000]
-    assert sorted(index for split in SPLITS.values() for index in split) == list(range(70_000))
+    splits = [SPLITS[name] for name in ("train", "validation", "test")]
+    assert [len(split) for split in splits] == [50_000, 10_000, 10_000]
+    assert sorted(index for split in splits for index in split) == list(range(70_000))
+    assert sorted(SPLITS["train+validation"]) == sorted([*SPLITS["train"], *SPLITS["validation"]])
 
 
 def test_fetch_fills_the_cache_so_that_mnist_loads(cache: Path, mirror: Path, mnist: Mnist) -> None:

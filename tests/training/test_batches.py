@@ -76,6 +76,27 @@ def test_pictures_of_ones_own_are_moved_at_every_use_and_never_their_labels(tmp_
     assert sorted(map(bytes, still.at(0).images.numpy())) == sorted(map(bytes, own.images))
 
 
+def test_with_nothing_held_out_every_picture_is_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_samples(tmp_path, Sequences(load_mnist(), "train"), 20)
+    config = train_config("best", RNN, batch=20, epoch_images=20, distortion=0.0)
+    batch = training_batches(DataConfig(source=str(tmp_path), validation=False), RNN, config, CPU).at(0)
+    assert sorted(map(bytes, batch.images.numpy())) == sorted(map(bytes, labelled_folder(tmp_path, RNN).images))
+
+    drawn = training_batches(DataConfig(seed=2, validation=False), RNN, config, CPU).at(4)
+    images, labels = Sequences(load_mnist(), "train+validation", seed=2).pictures(np.arange(80, 100))
+    assert np.array_equal(drawn.images, images)
+    assert np.array_equal(drawn.labels, labels)
+
+    def few(mnist: object, split: str) -> tuple[np.ndarray, np.ndarray]:
+        count, level = {"train": (15, 1), "validation": (5, 2)}[split]
+        return np.full((count, 100, 100), level, np.uint8), np.full((count, 3), level, np.uint8)
+
+    monkeypatch.setattr("rnnspn.training.batches.authors_2015", few)
+    published = training_batches(DataConfig(source=AUTHORS_2015, validation=False), RNN, config, CPU).at(0)
+    assert np.bincount(published.labels[:, 0]).tolist() == [0, 15, 5]
+    assert torch.equal(published.images[:, 7, 7], published.labels[:, 0].byte())
+
+
 def test_a_batch_depends_on_nothing_but_its_step() -> None:
     jumping = fixed()
     jumping.at(7)

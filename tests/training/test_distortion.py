@@ -33,6 +33,13 @@ def test_validation_and_test_digits_and_all_labels_stay(mnist: Mnist, bent: Mnis
     assert bent.images.dtype == np.uint8
 
 
+def test_validation_digits_are_bent_where_they_are_learned_from(mnist: Mnist, bent: Mnist) -> None:
+    more = distorted(mnist, 1.0, seed=3, epoch=1, split="train+validation").images
+    assert np.array_equal(more[SPLITS["train"]], bent.images[SPLITS["train"]])
+    assert (more[SPLITS["validation"]] != mnist.images[SPLITS["validation"]]).any(axis=(1, 2)).mean() > 0.99
+    assert np.array_equal(more[SPLITS["test"]], mnist.images[SPLITS["test"]])
+
+
 def test_no_strength_leaves_every_pixel(mnist: Mnist) -> None:
     assert np.array_equal(distorted(mnist, 0.0, seed=3, epoch=1).images, mnist.images)
 

@@ -101,6 +101,24 @@ def test_training_lowers_the_loss_on_an_easy_task(tmp_path: Path, monkeypatch: p
     assert losses[-1] < losses[0] / 2
 
 
+def test_a_run_that_holds_nothing_out_keeps_its_last_weights_and_claims_no_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "held_out_pictures", None)
+    config = replace(RUNS["best"], data=DataConfig(seed=5, validation=False))
+    assert not Trainer(tmp_path, config, CPU, stop_after(8)).run()
+    trainer = Trainer(tmp_path, config, CPU)
+    trainer.restore()
+    assert trainer.run()
+    kept = Checkpoint.load(tmp_path / MODEL_FILE)
+    assert kept.notes == {"epoch": 1}
+    assert all(torch.equal(tensor, kept.tensors[name]) for name, tensor in trainer.average.weights.items())
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert not [name for record in records for name in record if "validation" in name]
+    for name in ("curves.png", "attention.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_training_stops_when_patience_runs_out(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, small_run("best", epochs=30, patience=2, learning_rate=1e-12, weight_average=0.0), CPU)
     assert trainer.run()
