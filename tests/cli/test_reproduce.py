@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import rnnspn, start
+from tests.cli.program import rnnspn, rnnspn_here, start
 
 ONE_ROW = ["reproduce", "--quick", "--rows", "rnn-spn-d4", "--out", "table"]
 
@@ -32,7 +32,7 @@ def test_a_killed_row_goes_on_and_the_table_says_it_is_no_result(workplace: Path
     assert "NOT the result" in out
     assert "not a result" in next(line for line in out.splitlines() if "rnn-spn-d4" in line)
     epochs = (workplace / "table/rnn-spn-d4/metrics.jsonl").read_text().splitlines()
-    assert len(epochs) == 1  # the killed run's checkpoint held a whole epoch: it was not trained again
+    assert len(epochs) == 1
     assert json.loads((workplace / "table/table1.json").read_text())["is_the_result"] is False
 
 
@@ -57,7 +57,7 @@ def test_repeating_the_command_only_reads(workplace: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(workplace: Path, arguments: list[str], complaint: str) -> None:
-    code, out, err = rnnspn(workplace, "reproduce", *arguments)
+    code, out, err = rnnspn_here(workplace, "reproduce", *arguments)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert complaint in err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.program import ROOT, rnnspn, start
+from tests.cli.program import ROOT, rnnspn, rnnspn_here, start
 
 TINY = ["train", "--epochs", "1", "--limit", "64"]
 
@@ -28,7 +28,7 @@ def mine(tmp_path: Path) -> Path:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the commands of the brief have been run, in order."""
     folder = tmp_path_factory.mktemp("workplace")
-    for arguments in (TINY, ["export", "model.onnx", "--vectors"], ["evaluate", "--json"]):
+    for arguments in (TINY, ["evaluate", "--split", "test", "--json"], ["export", "model.onnx", "--vectors"]):
         code, out, err = rnnspn(folder, *arguments)
         assert code == 0, err
         (folder / f"{arguments[0]}.out").write_text(out)
@@ -67,19 +67,18 @@ def test_predict_reads_with_the_model_just_exported(workplace: Path) -> None:
 
 def test_evaluate_gives_counts_and_intervals(workplace: Path) -> None:
     score = json.loads((workplace / "evaluate.out").read_text())
-    assert (score["data"], score["digits"]) == ("authors-2015 validation", 30_000)
+    assert (score["data"], score["digits"]) == ("authors-2015 test", 30_000)
     low, high = score["digit_error_interval"]
     assert low < score["digit_error"] < high
     assert [(part["share"], part["sequences"]) for part in score["surest"]] == [(0.99, 9900), (0.95, 9500), (0.9, 9000)]
 
 
 def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
-    code, out, _ = rnnspn(workplace, "evaluate", "--split", "test")
-    assert code == 0
-    assert "authors-2015 test, error per digit" in out
-    assert "authors-2015 test, error at position 3" in out
     (look,) = (workplace / "runs" / "rnn-spn-d3-best" / "test.jsonl").read_text().splitlines()
-    assert json.loads(look)["digits"] == 30_000
+    score = json.loads((workplace / "evaluate.out").read_text())
+    assert json.loads(look)["wrong_digits"] == score["wrong_digits"]
+    about = json.loads(rnnspn_here(workplace, "inspect", "model.onnx", "--json")[1])["metadata"]
+    assert about["test_error"]["wrong_digits"] == score["wrong_digits"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
     ],
 )
 def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[str], complaint: str) -> None:
-    code, out, err = rnnspn(tmp_path, *arguments)
+    code, out, err = rnnspn_here(tmp_path, *arguments)
     assert code == 2
     assert out == ""
     assert complaint in err
@@ -116,7 +115,7 @@ def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[
 
 
 def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
-    code, _, err = rnnspn(
+    code, _, err = rnnspn_here(
         tmp_path, *TINY, "--data", mine.name, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run"
     )
     assert code == 0, err
@@ -135,27 +134,40 @@ def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path, mine
     code, out, err = rnnspn(tmp_path, "predict", mine.name, "--format", "text")
     assert code == 0, err
     assert len(out.splitlines()) == 30
-    code, out, err = rnnspn(tmp_path, "evaluate", "run", "--json")
-    assert json.loads(out)["sequences"] == 3
-    code, _, err = rnnspn(tmp_path, "evaluate", "model.onnx")
+    code, out, err = rnnspn_here(tmp_path, "evaluate", "run")
+    assert (code, len(out.splitlines())) == (0, 7)
+    assert " mine validation, error per digit: " in f" {out.splitlines()[0].removeprefix(str(tmp_path) + '/')}"
+    assert "mine validation, error at position 2: " in out
+    assert " of 3, 95 % interval" in out
+    code, _, err = rnnspn_here(tmp_path, "evaluate", "model.onnx")
     assert (code, err.splitlines()[-1]) == (
         2,
         "error: the model learned from pictures in a folder mine; name some with --data",
     )
-    code, _, err = rnnspn(tmp_path, "evaluate", "run/model.safetensors", "--split", "test")
+    code, _, err = rnnspn_here(tmp_path, "evaluate", "run/model.safetensors", "--split", "test")
     assert code == 2
     assert "--data" in err
 
 
+def test_a_run_that_holds_nothing_out_cannot_be_judged_by_what_it_saw(tmp_path: Path, mine: Path) -> None:
+    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name, "--out", "run", "--no-validation")
+    assert code == 0, err
+    assert "validation" not in err
+    assert err.splitlines()[-1] == "epoch 1; run"
+    code, _, err = rnnspn_here(tmp_path, "evaluate", "run")
+    assert code == 2
+    assert "the model learned from the validation pictures too" in err
+
+
 def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path, mine: Path) -> None:
-    code, _, err = rnnspn(tmp_path, *TINY, "--data", mine.name, "--size", "nano", "-d", "4")
+    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name, "--size", "nano", "-d", "4")
     assert code == 0
     assert err.splitlines()[-1].endswith("runs/rnn-spn-nano-d4-best")
     assert (tmp_path / "runs" / "rnn-spn-nano-d4-best" / "model.safetensors").stat().st_size < 2_400_000
 
 
 def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
-    code, _, err = rnnspn(workplace, *TINY, "--out", "runs/rnn-spn-d3-best")
+    code, _, err = rnnspn_here(workplace, *TINY, "--out", "runs/rnn-spn-d3-best")
     assert code == 5
     assert "already holds a run; add --resume" in err
 
@@ -169,7 +181,7 @@ def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
     ],
 )
 def test_resume_takes_no_other_values(workplace: Path, arguments: list[str], left_out: str) -> None:
-    code, _, err = rnnspn(workplace, "train", "--resume", "--out", "runs/rnn-spn-d3-best", *arguments)
+    code, _, err = rnnspn_here(workplace, "train", "--resume", "--out", "runs/rnn-spn-d3-best", *arguments)
     assert code == 2
     assert err == f"error: --resume goes on with the run's own values; leave out {left_out}\n"
 
@@ -186,16 +198,17 @@ def test_a_run_killed_at_once_can_be_gone_on_with(tmp_path: Path, mine: Path) ->
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("model", [["ffn-spn", "-d", "4"], ["conv"]])
+@pytest.mark.parametrize("model", [["ffn-spn", "-d", "3"], ["conv"]])
 def test_every_family_is_trained_judged_exported_and_reads(tmp_path: Path, mine: Path, model: list[str]) -> None:
-    train = ["train", "--family", *model, "--epochs", "1", "--limit", "8", "--data", mine.name, "--out", "run"]
+    small = ["--epochs", "1", "--limit", "8", "--height", "60", "--width", "60"]
+    train = ["train", "--family", *model, *small, "--data", mine.name, "--out", "run"]
     for arguments in (
         train,
         ["evaluate", "run", "-q"],
         ["export", "model.onnx", "--checkpoint", "run"],
         ["predict", mine.name, "--format", "text", "--annotate", "drawn"],
     ):
-        code, out, err = rnnspn(tmp_path, *arguments)
+        code, out, err = rnnspn_here(tmp_path, *arguments)
         assert code == 0, err
     assert len(out.splitlines()) == len(list((tmp_path / "drawn").iterdir())) == 30
     assert ("conv does not look at places" in err) == (model == ["conv"])
