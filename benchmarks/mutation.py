@@ -3,7 +3,7 @@
 The modules and their tests are listed in pyproject.toml under [[tool.mutation]]; cosmic-ray makes the changes, in
 copies of the tree. Changes of annotations are left out: they change nothing that runs, or break the import.
 
-Run: python benchmarks/mutation.py [MODULE …] [--jobs 2] [--json docs/mutation.json]
+Run: python benchmarks/mutation.py [MODULE …] [--sample 100] [--jobs 2] [--json docs/mutation.json]
 """
 
 import argparse
@@ -11,6 +11,7 @@ import ast
 import importlib.metadata
 import json
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -70,6 +71,7 @@ def main() -> int:
     targets = {target.module: target for target in _targets()}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"any of {', '.join(targets)}")
+    parser.add_argument("--sample", type=int, metavar="N", help="try N changes of a module, drawn at random, not all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="changes tried at a time")
     parser.add_argument("--json", type=Path, default=ROOT / "docs" / "mutation.json", help="where the figures go")
     options = parser.parse_args()
@@ -77,7 +79,7 @@ def main() -> int:
         parser.error(f"expected modules of {', '.join(targets)}, got {', '.join(sorted(unknown))}")
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
     for module in options.modules or targets:
-        known[module] = record = try_module(targets[module], options.jobs)
+        known[module] = record = try_module(targets[module], options.jobs, options.sample)
         write_text(options.json, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
         figures = {name: figure for name, figure in record.items() if type(figure) is int}
         print(f"{module}: {figures}, {record['share']:.1%} noticed in {record['seconds']:.0f} s", flush=True)
@@ -90,8 +92,8 @@ def _targets() -> list[Target]:
     return [Target(entry["module"], entry["tests"], frozenset(entry.get("only", ()))) for entry in settings]
 
 
-def try_module(target: Target, jobs: int) -> dict[str, Any]:
-    """Try all changes of one module.
+def try_module(target: Target, jobs: int, sample: int | None = None) -> dict[str, Any]:
+    """Try the changes of one module, all of them or a random sample that is always the same.
 
     Raises:
         RuntimeError: The tests fail without any change.
@@ -100,7 +102,10 @@ def try_module(target: Target, jobs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         copies = [_copied(Path(folder) / str(number)) for number in range(jobs)]
         limit_s = 10 + SLOWEST * _seconds_unchanged(target, copies[0])
-        changes = list(_changes(target, Path(folder)))
+        changes = possible = list(_changes(target, Path(folder)))
+        if sample is not None and sample < len(possible):
+            chosen = sorted(random.Random(0).sample(range(len(possible)), sample))
+            changes = [possible[index] for index in chosen]
         places: Queue[Path] = get_context("spawn").Queue()
         for copy in copies:
             places.put(copy)
@@ -110,6 +115,7 @@ def try_module(target: Target, jobs: int) -> dict[str, Any]:
     outcomes = Counter(map(_outcome, results))
     mutants = len(results) - outcomes["not made"]
     return {
+        "possible": len(possible),
         "mutants": mutants,
         **{name: outcomes[name] for name in ("killed", "timeout", "survived", "not made")},
         "share": round(1 - outcomes["survived"] / mutants, 4),

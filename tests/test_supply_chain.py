@@ -80,7 +80,7 @@ def _offline(folder: Path, arguments: list[str], before: str = "") -> subprocess
 def test_no_command_opens_a_connection(tmp_path: Path) -> None:
     images = str(ROOT / "assets" / "images")
     for arguments in (
-        ["train", "--epochs", "1", "--limit", "64", "-q"],
+        ["train", "--size", "nano", "-d", "4", "--epochs", "1", "--limit", "64", "-q"],
         ["export", "model.onnx", "--vectors", "-q"],
         ["predict", images, "--annotate", "drawn", "-q"],
         ["evaluate", "bundled", "--data", images, "-q"],

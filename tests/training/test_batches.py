@@ -7,7 +7,7 @@ import torch
 
 from rnnspn.config import AUTHORS_2015, DataConfig, family_config
 from rnnspn.data.examples import labelled_folder
-from rnnspn.data.mnist import load_mnist
+from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError
@@ -117,8 +117,15 @@ def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
         assert np.array_equal(pictures.labels.numpy(), labels)
 
 
-def test_every_epoch_has_its_own_digits_and_a_batch_depends_on_nothing_but_its_step() -> None:
-    config = train_config("best", RNN, batch=5, epoch_images=10, distortion=1.0)
+def test_every_epoch_has_its_own_digits_and_a_batch_depends_on_nothing_but_its_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def moved(mnist: Mnist, strength: float, seed: int, epoch: int, split: str) -> Mnist:
+        assert (strength, seed, split) == (1.0, 4, "train")
+        return Mnist(np.roll(mnist.images, epoch + 1, axis=2), mnist.labels)
+
+    monkeypatch.setattr("rnnspn.training.batches.distorted", moved)
+    config = train_config("best", RNN, batch=5, epoch_images=10, distortion=1.0, seed=4)
 
     def at(steps: list[int]) -> list[Pictures]:
         batches = SynthesisedBatches(Sequences(load_mnist(), "train"), config, CPU)
@@ -127,8 +134,10 @@ def test_every_epoch_has_its_own_digits_and_a_batch_depends_on_nothing_but_its_s
     forward, backward = at([0, 1, 2]), at([2, 1, 0])
     for one, other in zip(forward, reversed(backward), strict=True):
         assert torch.equal(one.images, other.images)
-    plain = Sequences(load_mnist(), "train").pictures(np.arange(5))[0]
-    assert not np.array_equal(forward[0].images.numpy(), plain)
+    mnist = load_mnist()
+    for step, epoch in enumerate((0, 0, 1)):
+        sequences = Sequences(moved(mnist, 1.0, 4, epoch, "train"), "train")
+        assert np.array_equal(forward[step].images, sequences.pictures(np.arange(5 * step, 5 * step + 5))[0])
 
 
 def test_a_glimpse_at_a_centre_holds_the_digit() -> None:

@@ -1,15 +1,30 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from rnnspn.data.mnist import SPLITS, Mnist, load_mnist
+from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
+from rnnspn.training import distortion
 from rnnspn.training.distortion import distorted, jolted
+
+FEWER = {"train": range(5_000), "validation": range(5_000, 6_000), "train+validation": range(6_000)}
+TRAIN, VALIDATION, TEST = FEWER["train"], FEWER["validation"], range(6_000, 7_000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fewer_digits() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(distortion, "SPLITS", FEWER)
+        monkeypatch.setattr(distortion, "_CHUNK", 1_000)
+        yield
 
 
 @pytest.fixture(scope="module")
 def mnist() -> Mnist:
-    return load_mnist()
+    whole = load_mnist()
+    return Mnist(whole.images[:7_000], whole.labels[:7_000])
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +42,17 @@ def test_another_epoch_or_seed_has_others(mnist: Mnist, bent: Mnist, seed: int, 
 
 
 def test_validation_and_test_digits_and_all_labels_stay(mnist: Mnist, bent: Mnist) -> None:
-    for split in ("validation", "test"):
-        assert np.array_equal(bent.images[SPLITS[split]], mnist.images[SPLITS[split]])
+    for split in (VALIDATION, TEST):
+        assert np.array_equal(bent.images[split], mnist.images[split])
     assert np.array_equal(bent.labels, mnist.labels)
     assert bent.images.dtype == np.uint8
 
 
 def test_validation_digits_are_bent_where_they_are_learned_from(mnist: Mnist, bent: Mnist) -> None:
     more = distorted(mnist, 1.0, seed=3, epoch=1, split="train+validation").images
-    assert np.array_equal(more[SPLITS["train"]], bent.images[SPLITS["train"]])
-    assert (more[SPLITS["validation"]] != mnist.images[SPLITS["validation"]]).any(axis=(1, 2)).mean() > 0.99
-    assert np.array_equal(more[SPLITS["test"]], mnist.images[SPLITS["test"]])
+    assert np.array_equal(more[TRAIN], bent.images[TRAIN])
+    assert (more[VALIDATION] != mnist.images[VALIDATION]).any(axis=(1, 2)).mean() > 0.99
+    assert np.array_equal(more[TEST], mnist.images[TEST])
 
 
 def test_no_strength_leaves_every_pixel(mnist: Mnist) -> None:
@@ -45,17 +60,14 @@ def test_no_strength_leaves_every_pixel(mnist: Mnist) -> None:
 
 
 def test_more_strength_moves_more(mnist: Mnist, bent: Mnist) -> None:
-    train = SPLITS["train"]
-
     def moved(other: Mnist) -> float:
-        return float(np.abs(other.images[train].astype(float) - mnist.images[train]).mean())
+        return float(np.abs(other.images[TRAIN].astype(float) - mnist.images[TRAIN]).mean())
 
     assert moved(distorted(mnist, 0.2, seed=3, epoch=1)) < moved(bent) / 2
 
 
 def test_a_bent_digit_keeps_its_ink_and_its_place(mnist: Mnist, bent: Mnist) -> None:
-    train = SPLITS["train"]
-    before, after = mnist.images[train].astype(float), bent.images[train].astype(float)
+    before, after = mnist.images[TRAIN].astype(float), bent.images[TRAIN].astype(float)
     assert after.mean() == pytest.approx(before.mean(), rel=0.03)
     rows = np.arange(28)
     for axis in (1, 2):

@@ -36,9 +36,10 @@ def few_on(split: str, data: DataConfig, model: ModelConfig, device: torch.devic
 
 
 @pytest.fixture(autouse=True)
-def small_held_out_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "held_out_pictures", few_on)
     monkeypatch.setattr(reproduction, "held_out", few)
+    monkeypatch.setattr(reproduction, "QUICK", reproduction.QUICK | {"distortion": 0.0})
 
 
 def plan(folder: Path, **changes: object) -> Plan:
