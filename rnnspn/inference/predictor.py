@@ -31,7 +31,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _CORNERS = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float64)  # (x, y, 1), clockwise from top left
-_PATIENCE_S = 1.0
+_PATIENCE_S = 0.5
 """How long a stream that is stopped waits for the pictures under way; a decoder cannot be interrupted."""
 _WINDOW = 4
 """Batches under way or waiting to be taken, for each worker: what bounds the memory of a stream."""
@@ -160,14 +160,20 @@ class Predictor:
         source: Iterator[_Item] = itertools.islice(items, first, None)
         stopped = threading.Event()
         pending: deque[Future[_Result]] = deque()
+
+        def next_done() -> _Result:
+            result = pending[0].result()  # stays among those to stop while it is waited for
+            pending.popleft()
+            return result
+
         pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="rnnspn")
         try:
             while batch := list(itertools.islice(source, size)):
                 pending.append(pool.submit(work, batch, stopped))
                 if len(pending) >= _WINDOW * engine.workers:
-                    yield pending.popleft().result()
+                    yield next_done()
             while pending:
-                yield pending.popleft().result()
+                yield next_done()
         finally:
             stopped.set()
             under_way = wait([future for future in pending if not future.cancel()], _PATIENCE_S).not_done

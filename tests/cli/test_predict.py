@@ -217,7 +217,7 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(pictures, model_path, 
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(("side", "isolated"), [(3000, []), (8000, ["--isolate"])])
+@pytest.mark.parametrize(("side", "isolated"), [(8000, []), (8000, ["--isolate"])])
 def test_nobody_waits_for_a_decoder_after_sigint(model_path, tmp_path, side, isolated):
     # 8000 x 8000 pixels of 16 bits: a small file that takes seconds to decode
     rows = zlib.compress(bytes(side * (2 * side + 1)), 1)
