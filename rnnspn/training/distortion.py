@@ -63,34 +63,35 @@ def jolted(images: Tensor, strength: float, seed: int, step: int) -> Tensor:
     turn, stretch, aspect, slant, right, down, gain = (
         strength * torch.randn(len(images), 7, generator=generator)
     ).unbind(1)
-    x_scale, y_scale = torch.exp(_ZOOM * (stretch + aspect / 2)), torch.exp(_ZOOM * (stretch - aspect / 2))
-    cos, sin = torch.cos(_TILT * turn), torch.sin(_TILT * turn)
-    theta = torch.stack(
-        [
-            torch.stack([x_scale * cos, _SLANT / 2 * slant - sin, _SHIFT * right], dim=-1),
-            torch.stack([sin, y_scale * cos, _SHIFT * down], dim=-1),
-        ],
-        dim=1,
-    ).to(images.device)
-    grid = F.affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=True)
+    theta = _affine(
+        turn=_TILT * turn,
+        scales=(torch.exp(_ZOOM * (stretch + aspect / 2)), torch.exp(_ZOOM * (stretch - aspect / 2))),
+        slant=_SLANT / 2 * slant,
+        shift=(_SHIFT * right, _SHIFT * down),
+    )
+    grid = F.affine_grid(theta.to(images.device), [len(images), 1, *images.shape[1:]], align_corners=True)
     moved = F.grid_sample(images.float().unsqueeze(1), grid, align_corners=True).squeeze(1)
     gains = torch.exp(_GAIN * gain).to(images.device)
     return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte()
+
+
+def _affine(turn: Tensor, scales: tuple[Tensor, Tensor], slant: Tensor, shift: tuple[Tensor, Tensor]) -> Tensor:
+    """Return theta, float (n, 2, 3), of angles in radians, scales, slants and shifts, each float (n,)."""
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    x = torch.stack([scales[0] * cos, slant - sin, shift[0]], dim=-1)
+    y = torch.stack([sin, scales[1] * cos, shift[1]], dim=-1)
+    return torch.stack([x, y], dim=1)
 
 
 def _bent_grid(share: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Return where each pixel of each bent digit comes from, float (n, S, S, 2), -1 and +1 at the border pixels."""
     count = len(share)
     turn, stretch_x, stretch_y, slant = (share * torch.randn(count, 4, generator=generator)).unbind(1)
-    cos, sin = torch.cos(_TURN * turn), torch.sin(_TURN * turn)
-    x_scale, y_scale = torch.exp(_STRETCH * stretch_x), torch.exp(_STRETCH * stretch_y)
-    zero = torch.zeros(count)
-    theta = torch.stack(
-        [
-            torch.stack([x_scale * cos, _SLANT * slant - sin, zero], dim=-1),
-            torch.stack([sin, y_scale * cos, zero], dim=-1),
-        ],
-        dim=1,
+    theta = _affine(
+        turn=_TURN * turn,
+        scales=(torch.exp(_STRETCH * stretch_x), torch.exp(_STRETCH * stretch_y)),
+        slant=_SLANT * slant,
+        shift=(torch.zeros(count), torch.zeros(count)),
     )
     points = torch.randn(count, 2, _CONTROL_POINTS, _CONTROL_POINTS, generator=generator)
     shift = F.interpolate(points, size=(side, side), mode="bilinear", align_corners=True)
