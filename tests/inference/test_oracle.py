@@ -152,7 +152,7 @@ FILES: dict[str, tuple[bytes, list[int]]] = {
              bits=32, photometric=1, format=1),
         [255, 100, 1],
     ),
-    "12-bit TIFF": (tiff(packed(12, 0, 4095, 1606, 16), bits=12, photometric=1), [255, 100, 1]),
+    "12-bit TIFF": (tiff(packed(12, 0, 4095, 265, 281), bits=12, photometric=1), [255, 17, 17]),
     "16-bit TIFF, where 0 is white": (
         tiff(framed(b"\xff\xff", b"\0\0", b"\x9b\x9b", b"\x7e\xff"), bits=16, photometric=0),
         [255, 100, 1],
