@@ -19,9 +19,10 @@ demo: $(VENV)/.cpu ## read the sample pictures with the bundled model
 	$(BIN)/rnnspn predict assets/images --model bundled --format table --annotate demo
 	@echo "annotated pictures: demo/"
 
-# A process for each core with one thread each: threads of several processes would wait for each other.
+# A process for each core with one thread each: threads of several processes would wait for each other. The files go by
+# their names, the slow ones of tests/cli first; by their number of tests, slow ones with few would come last.
 test: $(VENV)/.dev ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxruntime-gpu in the place of onnxruntime
 	OMP_NUM_THREADS=1 $(VENV)/gpu-package/bin/python -m pytest --numprocesses auto --dist loadfile -m 'not slow' \
