@@ -27,7 +27,9 @@ def inspect(
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     about = facts["metadata"]
     tested, training = about["test_error"], about["training"]
-    validation = training.get("validation", {})
+    validation = _error(training.get("validation"))
+    if not training.get("data", {}).get("validation", True):
+        validation = "none: those pictures were learned from too"
     return [
         ("file", facts["path"]),
         ("sha256", facts["sha256"]),
@@ -42,7 +44,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("pictures", f"{about['resize_policy']}, {about['polarity']}, {about['normalisation']}"),
         ("training", f"recipe {training.get('recipe', 'unknown')}, seed {training.get('seed', 'unknown')}"),
-        ("validation", _error(validation)),
+        ("validation", validation),
         ("test", _error(tested)),
         ("parity", _parity(about["parity"])),
         ("stored weights", _cost(about["parity"].get("stored_weights"), "float32")),

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 from rnnspn.inference import model_file
+from rnnspn.scores import Score
 from tests import handmade
 from tests.cli.program import rnnspn
 
@@ -18,8 +19,18 @@ def test_the_bundled_model_tells_everything_about_itself(tmp_path: Path) -> None
     assert lines["out theta"] == "float32 (N, 3, 2, 3)"
     assert "GridSample 1" in lines["operators"]
     assert "opset 18" in lines["graph"]
-    assert "per digit (n = 30,000" in lines["validation"]
+    assert lines["validation"] == "none: those pictures were learned from too"
+    assert "per digit (n = 30,000" in lines["test"]
     assert "largest differences from PyTorch: probabilities" in lines["parity"]
+
+
+def test_a_validation_error_is_given_with_its_interval(tmp_path: Path) -> None:
+    training = {"validation": Score(600, 6, 200, 5, (1, 2, 3)).to_dict(), "data": {"validation": True}}
+    (tmp_path / "model.onnx").write_bytes(handmade.build(handmade.metadata(training=training)).SerializeToString())
+    code, out, _ = rnnspn(tmp_path, "inspect")
+    (line,) = [line[19:] for line in out.splitlines() if line.startswith("validation ")]
+    assert code == 0
+    assert line == "1.00% per digit (n = 600, 95 % interval 0.46% to 2.16%), 2.50% per sequence"
 
 
 def test_what_a_model_does_not_say_is_said_to_be_unknown(tmp_path: Path) -> None:
