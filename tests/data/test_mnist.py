@@ -95,7 +95,11 @@ def test_fetch_goes_on_to_the_next_mirror(
     assert (cache / SMALL).is_file()
 
 
-@pytest.mark.parametrize("contents", [b"", b"<html>Not found</html>", gzip.compress(b"other contents")])
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"<html>Not found</html>", gzip.compress(b"other contents", mtime=0)],
+    ids=["empty", "html", "other"],
+)
 def test_a_mirror_with_other_contents_is_not_believed(cache: Path, mirror: Path, contents: bytes) -> None:
     (mirror / SMALL).write_bytes(contents)
     with pytest.raises(DataError, match=f"no mirror gave a good {SMALL}") as caught:
