@@ -97,7 +97,13 @@ def train(
         if resume:
             trainer.restore()
         elif start_from:
-            trainer.start_from(checkpoint_of(start_from))
+            weights = checkpoint_of(start_from)
+            trainer.start_from(weights)
+            if config.data.is_seen_by(weights.config.data):
+                say(
+                    "the weights to start from know the validation pictures: errors on them will look too good",
+                    quiet=quiet,
+                )
         finished = trainer.run()
     if not finished:
         if processes.writes:

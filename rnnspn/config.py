@@ -144,6 +144,11 @@ class DataConfig:
     seed: int = 0
     validation: bool = True
 
+    def is_seen_by(self, other: "DataConfig") -> bool:
+        """Tell whether a run on `other` learned from the pictures that this one validates on."""
+        same = self.source == other.source or {self.source, other.source} == {SYNTHESIS, AUTHORS_2015}
+        return self.validation and not other.validation and same
+
     def __post_init__(self) -> None:
         _expect_one_of("layout", self.layout, LAYOUTS)
         _expect_between("data seed", self.seed, 0, 2**63 - 1)

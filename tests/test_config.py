@@ -131,6 +131,23 @@ def test_a_configuration_comes_back_from_json_as_it_was(config: ModelConfig) -> 
     assert config.classes == len(config.alphabet)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "seen"),
+    [
+        (DataConfig(), DataConfig(validation=False), True),
+        (DataConfig(), DataConfig(source="authors-2015", validation=False), True),
+        (DataConfig(source="/mine"), DataConfig(source="/mine", validation=False), True),
+        (DataConfig(source="/mine"), DataConfig(validation=False), False),
+        (DataConfig(), DataConfig(), False),
+        (DataConfig(validation=False), DataConfig(validation=False), False),
+    ],
+)
+def test_weights_that_know_the_validation_pictures_are_told_apart(
+    ours: DataConfig, theirs: DataConfig, seen: bool
+) -> None:
+    assert ours.is_seen_by(theirs) == seen
+
+
 @pytest.mark.parametrize("config", [DataConfig(seed=3), TRAIN], ids=["data", "train"])
 def test_so_do_the_other_two(config: Any) -> None:
     assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
