@@ -27,6 +27,7 @@ REWRITES = {
     "fold": "1/255 in the weights",
     "trim": "only what pooling keeps of a glimpse",
     "rescale": "zeros outside, scaled coordinates",
+    "widen": "a glimpse's points as one wide product",
     "fill": "localisation channels in blocks of 16",
     "activate": "ReLU before pooling, inside the convolution",
 }

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from exporters.onnx_graph import GRID
 from exporters.parity import read_with_onnxruntime
 from rnnspn import contract
 from rnnspn.config import DataConfig, ModelConfig
@@ -67,7 +68,7 @@ def store_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelPro
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
     graph = stored.graph
-    weights = {node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")}
+    weights = {node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")} - {GRID}
     kept, widening = [], []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)

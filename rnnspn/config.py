@@ -105,7 +105,7 @@ _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
 SIZES: dict[str, dict[str, int]] = {
     "full": {},
     "small": {"localisation_filters": 16, "gru_units": 128, "classifier_units": 128},
-    "nano": {"localisation_filters": 16, "gru_units": 128, "classifier_filters": 16, "classifier_units": 128},
+    "nano": {"localisation_filters": 16, "gru_units": 64, "classifier_filters": 16, "classifier_units": 64},
 }
 """The paper's RNN-SPN and smaller ones for weak devices, with filters in whole blocks of a 512-bit register."""
 

@@ -107,7 +107,7 @@ def test_each_size_of_the_rnn_spn_has_fewer_weights_and_still_reads_three_digits
 def test_sizes_are_for_the_rnn_spn_alone() -> None:
     assert "expected full, got nano" in refused(family_config, family="conv", size="nano")
     assert "full, small, nano; got 'tiny'" in refused(family_config, family="rnn-spn", size="tiny")
-    assert family_config("rnn-spn", "nano", gru_units=64).gru_units == 64
+    assert family_config("rnn-spn", "nano", gru_units=96).gru_units == 96
 
 
 def test_values_given_replace_those_of_the_family() -> None:
