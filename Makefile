@@ -66,8 +66,10 @@ peers: $(VENV)/.dev ## time the runtime beside PyTorch, OpenVINO and a naive exp
 	$(PIP) openvino
 	$(BIN)/python benchmarks/peers.py --json docs/peers.json --chart assets/figures/peers.png
 
-gpu-check: ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
-	PYTHONPATH=. $(PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
+# GPU_PYTHON=python3 takes an environment that is there already.
+GPU_PYTHON ?= $(VENV)/gpu/bin/python
+gpu-check: $(if $(filter $(VENV)/%,$(GPU_PYTHON)),$(VENV)/.gpu) ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
 
 lock: $(VENV)/.dev ## hash everything that predicting needs, in the versions of constraints.txt
 	$(PIP) uv
@@ -89,6 +91,11 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[cpu,openvino,train,dev]'
+	@touch $@
+
+$(VENV)/.gpu: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/gpu
+	$(VENV)/gpu/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu,train]'
 	@touch $@
 
 # The CUDA libraries that the extra `gpu` brings are several GB and of no use without a GPU.

@@ -3,7 +3,8 @@
 Draws pictures of a meter: dark printed digits on light paper, in one line that is turned, moved and sized anew each
 time, among lines and specks, with noise; then runs `train`, `export` and `evaluate` on them as a user would.
 
-Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--digits 5] [--epochs N] [--keep FOLDER]
+Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--digits 5] [--epochs N] [--start-from bundled]
+       [--keep FOLDER]
 """
 
 import argparse
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--counts", default="300,1000,3000", help="labelled pictures to learn from")
     parser.add_argument("--digits", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="the recipe's by default")
+    parser.add_argument("--start-from", help="as of rnnspn train; random weights by default")
     parser.add_argument("--keep", type=Path, help="keep pictures and runs in this folder")
     options = parser.parse_args()
     print(describe(), flush=True)
@@ -41,7 +43,7 @@ def main() -> None:
         for count in map(int, options.counts.split(",")):
             draw_all(folder / f"train-{count}", count, options.digits, seed=2)
             began = time.perf_counter()
-            score = learn(folder, f"train-{count}", options.epochs)
+            score = learn(folder, f"train-{count}", options.epochs, options.start_from)
             low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
             print(
                 f"{count} pictures: {score['digit_error']:.2%} per digit, {score['sequence_error']:.2%} per sequence "
@@ -50,11 +52,12 @@ def main() -> None:
             )
 
 
-def learn(folder: Path, name: str, epochs: int | None) -> dict[str, float]:
+def learn(folder: Path, name: str, epochs: int | None, start_from: str | None) -> dict[str, float]:
     """Train, export and evaluate as a user would; return the score."""
     run = f"run-{name}"
-    few = [] if epochs is None else ["--epochs", str(epochs)]
-    rnnspn(folder, "train", "--data", name, "--out", run, "--quiet", *few)
+    values = {"--epochs": epochs, "--start-from": start_from}
+    given = [word for option, value in values.items() if value is not None for word in (option, str(value))]
+    rnnspn(folder, "train", "--data", name, "--out", run, "--quiet", *given)
     rnnspn(folder, "export", f"{name}.onnx", "--checkpoint", f"{run}/model.safetensors", "--quiet")
     score: dict[str, float] = json.loads(rnnspn(folder, "evaluate", f"{name}.onnx", "--data", "test", "--json"))
     return score

@@ -155,7 +155,7 @@ def pytorch(checkpoint: Path, pictures: np.ndarray, variant: str) -> Throughput:
     if variant == "bfloat16":
         network = network.to(memory_format=torch.channels_last)
     if variant == "compile":
-        network = torch.compile(network)
+        network = torch.compile(network, dynamic=False)  # code of its own for every batch size
 
     @torch.inference_mode()
     def run(batch: np.ndarray) -> None:

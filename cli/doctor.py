@@ -20,6 +20,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     else:
         for finding in findings:
             mend = f"; to mend: {finding.mend}" if finding.mend else ""
-            typer.echo(f"{_MARKS[finding.state]:2}  {finding.what:28} {finding.detail}{mend}")
+            typer.echo(f"{_MARKS[finding.state]:2}  {finding.what:31} {finding.detail}{mend}")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(ProviderError.exit_code)

@@ -42,10 +42,10 @@ class _Buffers(NamedTuple):
 
 
 class BufferedSession:
-    """Runs a session on the buffers of its device.
+    """Runs a session on the buffers of its device, for any number of threads at a time.
 
-    All work is done by a thread of its own, for which the runtime records the kernels: another thread would record them
-    again.
+    All work is done by one thread of its own: the runtime records kernels for the thread that runs them, and while it
+    does, no other may use the device.
 
     Args:
         session: The session.
@@ -69,8 +69,11 @@ class BufferedSession:
 
     def repeat(self, size: int) -> None:
         """Read once more what the buffers of a size hold, for timing the device alone."""
+        self._thread.submit(self._run_again, size).result()
+
+    def _run_again(self, size: int) -> None:
         buffers = self._of(size)
-        self._thread.submit(self.session.run_with_iobinding, buffers.binding, buffers.options).result()
+        self.session.run_with_iobinding(buffers.binding, buffers.options)
 
     def _run_part(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         buffers = self._of(next(size for size in SIZES if len(images) <= size))

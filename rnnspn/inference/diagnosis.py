@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import platform
+import re
 import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -18,8 +19,10 @@ from rnnspn.errors import RnnspnError
 from rnnspn.inference import session
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.providers import cuda_driver
 
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
+_GPU_RUNTIME = "onnxruntime-gpu"
+RUNTIMES = ("onnxruntime", _GPU_RUNTIME, "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
 """Packages that write the same files: two at once overwrite each other."""
 PLUG_INS = ("onnxruntime-ep-openvino", "onnxruntime-ep-webgpu", "onnxruntime-ep-tensorrt-rtx")
 """Providers that stand beside a runtime."""
@@ -100,7 +103,7 @@ def _runtimes(found: dict[str, str]) -> Finding:
         mend = "pip install 'rnnspn[cpu]', or pip install 'rnnspn[gpu]' for an NVIDIA GPU"
         return Finding("ONNX Runtime", "broken", "not installed", mend)
     if len(found) > 1:
-        extra = "gpu" if "onnxruntime-gpu" in found else "cpu"
+        extra = "gpu" if _GPU_RUNTIME in found else "cpu"
         mend = f"pip uninstall -y {' '.join(found)} && pip install 'rnnspn[{extra}]'"
         return Finding("ONNX Runtime", "broken", f"{named} overwrite each other", mend)
     return Finding("ONNX Runtime", "works", named)
@@ -108,32 +111,39 @@ def _runtimes(found: dict[str, str]) -> Finding:
 
 def _cuda() -> list[Finding]:
     """Look for the driver and for the libraries that the runtime wants."""
-    driver = _driver()
+    driver = cuda_driver()
     findings = [Finding("NVIDIA driver", "works" if driver else "absent", driver or "no CUDA driver on this machine")]
-    if "onnxruntime-gpu" in _installed(RUNTIMES):
+    if _GPU_RUNTIME in _installed(RUNTIMES):
         import onnxruntime
 
-        wanted = getattr(onnxruntime, "cuda_version", "") or "unknown"
+        cuda = getattr(onnxruntime, "cuda_version", "") or "unknown"
+        cudnn = _wanted_cudnn(metadata.requires(_GPU_RUNTIME) or [])
         names = sorted(
             {name for found in metadata.distributions() if (name := found.metadata["Name"] or "").startswith("nvidia-")}
         )
-        found = ", ".join(f"{name} {version}" for name, version in _installed(tuple(names)).items())
+        found = [f"{name} {version}" for name, version in _installed(tuple(names)).items()]
+        if loaded := _loaded_cudnn(cudnn):
+            found.append(f"cuDNN {loaded} loads")
         state: State = "works" if found else "absent"
         mend = "" if found else "pip install 'rnnspn[gpu]', or install CUDA and cuDNN on the system"
-        findings.append(Finding("CUDA libraries", state, f"wanted: CUDA {wanted}; packages: {found or 'none'}", mend))
+        detail = f"wanted: CUDA {cuda}, cuDNN {cudnn or 'unknown'}; found: {', '.join(found) or 'none'}"
+        findings.append(Finding("CUDA libraries", state, detail, mend))
     return findings
 
 
-def _driver() -> str:
-    """Return the newest CUDA that the driver runs, or nothing without a driver."""
+def _wanted_cudnn(requirements: list[str]) -> str:
+    """Return the major version of cuDNN in a package's requirements, or nothing."""
+    found = (re.match(r"nvidia-cudnn\S*?[~=>]=(\d+)", requirement) for requirement in requirements)
+    return next((match[1] for match in found if match), "")
+
+
+def _loaded_cudnn(major: str) -> str:
+    """Return the version of the cuDNN that this process can load, or nothing."""
     try:
-        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        version = ctypes.c_int()
-        if library.cuDriverGetVersion(ctypes.byref(version)):
-            return ""
+        version = int(ctypes.CDLL(f"libcudnn.so.{major}").cudnnGetVersion())
     except (OSError, AttributeError):
         return ""
-    return f"up to CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    return f"{version // 10_000}.{version // 100 % 100}.{version % 100}"
 
 
 def _try(model: ModelFile, provider: str) -> Finding:
@@ -143,7 +153,8 @@ def _try(model: ModelFile, provider: str) -> Finding:
         outputs = session.open_engine(model, provider).run(_RAMP)
     except RnnspnError as error:
         reason, _, mend = str(error).partition("; ")
-        return Finding(what, "broken" if provider == "cpu" else "absent", reason, mend)
+        expected = provider == "cpu" or (provider == "cuda" and cuda_driver() and _GPU_RUNTIME in _installed(RUNTIMES))
+        return Finding(what, "broken" if expected else "absent", reason, mend)
     difference = float(np.abs(outputs.probabilities.ravel() - _ANSWER).max())
     if difference > _TOLERANCE:
         detail = f"differs from the stored answer by {difference:.2g}"

@@ -4,8 +4,10 @@ The runtime falls back to the CPU in silence; a provider counts here only when t
 """
 
 import contextlib
+import ctypes
 import io
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,20 +17,20 @@ from rnnspn.inference.cores import available_cores
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
-Provider = Literal["auto", "cpu", "cuda", "openvino", "openvino-bfloat16"]
-"""What runs a model. `auto` takes CUDA where it works, else the CPU; `openvino` computes in float32 as those do."""
+Provider = Literal["auto", "cpu", "cuda", "cuda-tf32", "openvino", "openvino-bfloat16"]
+"""What runs a model. `auto` takes `cuda` where it works, else `cpu`. These and `openvino` compute in float32; `cuda-tf32`
+multiplies in NVIDIA's TensorFloat-32, with 10 bits after the point, `openvino-bfloat16` with 7."""
 
-BATCHES = {"cpu": 32, "cuda": 256, "openvino": 32, "openvino-bfloat16": 32}
+BATCHES = {"cpu": 32, "cuda": 256, "cuda-tf32": 256, "openvino": 32, "openvino-bfloat16": 32}
 """Pictures a call for the best throughput: on a CPU, more leave the cache of a core."""
 
 _FULL_NAMES = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
+    "cuda-tf32": "CUDAExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
     "openvino-bfloat16": "OpenVINOExecutionProvider",
 }
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-"""Full float32, as on the CPU, and no trial of every algorithm at the first batch of each size."""
 _OPENVINO_LIBRARY = "rnnspn-openvino"
 _WITH_OPENVINO: list[Any] = []
 """The runtime, once it has loaded OpenVINO's plug-in."""
@@ -43,7 +45,7 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
 
     Args:
         model: The serialised model.
-        provider: `cpu`, `cuda`, `openvino` or `openvino-bfloat16`.
+        provider: One of `Provider` but `auto`.
         path: Where the model came from, for messages.
 
     Raises:
@@ -56,8 +58,8 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if provider == "cuda":
-        return _on_cuda(runtime, model, options)
+    if provider.startswith("cuda"):
+        return _on_cuda(runtime, model, options, tf32=provider.endswith("tf32"))
     if provider.startswith("openvino"):
         return _on_openvino(runtime, model, options, "bf16" if provider.endswith("bfloat16") else "f32")
     try:
@@ -66,29 +68,60 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
         raise ModelFileError(f"{path}: ONNX Runtime refuses it: {one_line(error)}; export it again") from error
 
 
-def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions") -> "InferenceSession":
+def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions", tf32: bool) -> "InferenceSession":
     if _FULL_NAMES["cuda"] not in runtime.get_available_providers():
         raise ProviderError(
             "this onnxruntime has no CUDA provider; for an NVIDIA GPU: "
             "pip uninstall onnxruntime && pip install 'rnnspn[gpu]'"
         )
+    driver = cuda_driver()
+    if not driver:
+        raise ProviderError("no NVIDIA driver runs on this machine; see that nvidia-smi works, or use --provider cpu")
+    missed = io.StringIO()
     try:
         # Libraries from the pip packages are only found when they are loaded beforehand; it prints what it misses.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(missed):
             runtime.preload_dlls()
         try:
-            session = _cuda_session(runtime, model, options, recording="1")
+            session = _cuda_session(runtime, model, options, tf32, recording=True)
         except Exception:  # a model with a node that CUDA has no kernel for cannot be recorded
-            session = _cuda_session(runtime, model, options, recording="0")
+            session = _cuda_session(runtime, model, options, tf32, recording=False)
     except Exception as error:
-        raise ProviderError(f"CUDA does not start here: {one_line(error)}") from error
-    return _active(session, "cuda", "check that nvidia-smi works, and pip install 'rnnspn[gpu]'")
+        raise ProviderError(f"CUDA does not start here: {one_line(error)}; {_missing(missed)}") from error
+    return _active(session, "cuda", f"the driver is for {driver}; {_missing(missed)}")
 
 
-def _cuda_session(runtime: Any, model: bytes, options: "SessionOptions", recording: str) -> "InferenceSession":
+def cuda_driver() -> str:
+    """Return the newest CUDA that the NVIDIA driver runs, or nothing without a driver."""
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        version = ctypes.c_int()
+        if library.cuDriverGetVersion(ctypes.byref(version)):
+            return ""
+    except (OSError, AttributeError):
+        return ""
+    return f"up to CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _missing(printed: io.StringIO) -> str:
+    """Return what to do about the first library that the runtime printed that it misses."""
+    mend = "pip install --upgrade 'rnnspn[gpu]' and see that nvidia-smi works"
+    failures = [line for line in printed.getvalue().splitlines() if "failed" in line.lower()]
+    return f"{' '.join(failures[0].split())[:200].rstrip('.')}; {mend}" if failures else mend
+
+
+def _cuda_session(
+    runtime: Any, model: bytes, options: "SessionOptions", tf32: bool, recording: bool
+) -> "InferenceSession":
+    settings = {
+        "use_tf32": str(int(tf32)),
+        "enable_cuda_graph": str(int(recording)),
+        "cudnn_conv_algo_search": "HEURISTIC",  # no trial of every algorithm at the first batch of each size
+    }
     # The runtime's fallback would print on stdout, among the results, and run on another provider than we say.
-    provider = (_FULL_NAMES["cuda"], _CUDA_OPTIONS | {"enable_cuda_graph": recording})
-    session: InferenceSession = runtime.InferenceSession(model, options, providers=[provider], enable_fallback=False)
+    session: InferenceSession = runtime.InferenceSession(
+        model, options, providers=[(_FULL_NAMES["cuda"], settings)], enable_fallback=False
+    )
     return session
 
 

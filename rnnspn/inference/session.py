@@ -26,7 +26,7 @@ _Runner = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 """Takes uint8 (N, H, W), gives the outputs by name; one thread may call it at a time."""
 
 _CUDA_WORKERS = 3
-"""One decodes, one copies, one computes; more would only take memory of the GPU."""
+"""While one waits for the device, the others decode."""
 
 _MEMORY_SIGNS = ("failed to allocate memory", "bad_alloc", "out of memory", "cudaerrormemoryallocation")
 
@@ -50,12 +50,12 @@ class Engine:
     """A model ready to run, from any number of threads at a time.
 
     On the CPU every thread that calls gets a session of one thread for itself, made when it is first needed: on small
-    batches that beats one session of many threads. On CUDA too, with buffers of its own, so that copies and kernels of
-    different threads overlap. On OpenVINO, which has streams of its own, all share one.
+    batches that beats one session of many threads. On CUDA all share one, which works in a thread of its own: while
+    kernels are recorded, no other thread may use the device. On OpenVINO, which has streams of its own, all share one.
 
     Attributes:
         model: The model.
-        provider: What really runs it: `cpu`, `cuda`, `openvino` or `openvino-bfloat16`.
+        provider: What really runs it: one of `Provider` but `auto`.
         reason: Why it is that one, in a few words.
         workers: Threads that should call `run` at a time.
         batch: Pictures a call for the best throughput.
@@ -106,7 +106,7 @@ class Engine:
 
     @property
     def _shared(self) -> bool:
-        return self.provider.startswith("openvino")
+        return self.provider != "cpu"
 
     def _take(self) -> _Runner:
         if self._shared:
@@ -132,9 +132,10 @@ class Engine:
             and (theta is None or (theta.shape[0] == count and bool(np.isfinite(theta).all())))
         )
         if not sound:
-            raise ModelFileError(
-                f"{self.model.path}: its outputs break the contract (shape or values); export it again"
-            )
+            fault = "its outputs break the contract (shape or values)"
+            if self.provider == "cpu":
+                raise ModelFileError(f"{self.model.path}: {fault}; export it again")
+            raise ProviderError(f"{self.model.path} on {self.provider}: {fault}; see whether --provider cpu reads it")
         return Outputs(digits, probabilities, theta)
 
 
@@ -167,16 +168,17 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
 
 def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
     # The first session is made here, so that a model that cannot run fails at once.
-    workers = _CUDA_WORKERS if provider == "cuda" else available_cores()
+    on_cuda = provider.startswith("cuda")
+    workers = _CUDA_WORKERS if on_cuda else available_cores()
     engine = Engine(model, provider, reason, workers, BATCHES[provider], deque([_open(model, provider)]))
-    if provider == "cuda":  # what CUDA lacks is only found when kernels run
+    if on_cuda:  # what CUDA lacks is only found when kernels run
         engine.run(np.zeros((1, model.metadata.height, model.metadata.width), np.uint8))
     return engine
 
 
 def _open(model: ModelFile, provider: str) -> _Runner:
     session = open_session(model.content, provider, model.path)
-    return BufferedSession(session, "cuda").run if provider == "cuda" else partial(_run, session)
+    return BufferedSession(session, "cuda").run if provider.startswith("cuda") else partial(_run, session)
 
 
 def _run(session: "InferenceSession", images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:

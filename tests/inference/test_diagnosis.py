@@ -21,6 +21,7 @@ def test_here_everything_that_reading_needs_works() -> None:
 def test_two_runtimes_are_told_apart_with_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "1.0" if name in diagnosis.RUNTIMES[:2] else real(name))
+    monkeypatch.setattr(diagnosis, "_cuda", list)
     finding = found("ONNX Runtime")
     assert finding.state == "broken"
     assert finding.mend == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rnnspn[gpu]'"
@@ -52,3 +53,18 @@ def test_the_tiny_model_runs_as_any_model_does() -> None:
     engine = session.open_engine(diagnosis.tiny_model(), "cpu")
     outputs = engine.run(np.full((1, 9, 9), 7, np.uint8))
     assert outputs.probabilities.ravel() == pytest.approx([0.5, 0.5])
+
+
+def test_a_gpu_that_ought_to_work_and_does_not_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    if found("provider cuda").state == "works":
+        pytest.skip("CUDA works here")
+    assert found("provider cuda").state == "absent"
+    monkeypatch.setattr(diagnosis, "cuda_driver", lambda: "up to CUDA 13.0")
+    monkeypatch.setattr(diagnosis, "_cuda", list)
+    monkeypatch.setattr(diagnosis, "_installed", lambda names: {"onnxruntime-gpu": "1.0"})
+    assert found("provider cuda").state == "broken"
+
+
+def test_the_cudnn_that_a_package_wants_is_read_from_its_requirements() -> None:
+    assert diagnosis._wanted_cudnn(["numpy>=1.21", 'nvidia-cudnn-cu13~=9.0; extra == "cudnn"']) == "9"
+    assert diagnosis._wanted_cudnn(["numpy>=1.21"]) == ""

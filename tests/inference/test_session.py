@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
-from rnnspn.inference import model_file, session
+from rnnspn.inference import model_file, providers, session
 from rnnspn.inference.session import open_engine
 from tests import handmade
 
@@ -20,24 +20,29 @@ def model(model_path):
 
 
 def _runtime(
-    monkeypatch, active: list[str], available: list[str], failure: Exception | None = None, records: bool = True
-) -> list[str]:
+    monkeypatch,
+    active: list[str],
+    available: list[str],
+    failure: Exception | None = None,
+    records: bool = True,
+    driver: str = "up to CUDA 13.0",
+) -> list[dict[str, str]]:
     """Put a stand-in for ONNX Runtime in place, whose sessions run on the `active` providers.
 
     Returns:
-        A list that grows: for each session on CUDA, whether it was to record its kernels.
+        A list that grows: the options of each session on CUDA.
     """
-    asked: list[str] = []
+    asked: list[dict[str, str]] = []
 
     class Session:
         def __init__(self, content, options, providers, enable_fallback):
             assert not enable_fallback  # it would print on stdout, and run on another provider than we say
             on_cuda = providers != ["CPUExecutionProvider"]
             if on_cuda:
-                ((name, settings),) = providers
-                assert (name, settings["use_tf32"]) == ("CUDAExecutionProvider", "0")  # else it disagrees with the CPU
-                asked.append(settings["enable_cuda_graph"])
-                if failure or (asked[-1] == "1" and not records):
+                ((name, given),) = providers
+                assert name == "CUDAExecutionProvider"
+                asked.append(given)
+                if failure or (given["enable_cuda_graph"] == "1" and not records):
                     raise failure or RuntimeError("not all nodes are on CUDA")
             self._providers = active if on_cuda else ["CPUExecutionProvider"]
 
@@ -49,11 +54,12 @@ def _runtime(
         InferenceSession=Session,
         SessionOptions=lambda: options,
         get_available_providers=lambda: available,
-        preload_dlls=lambda: print("a wall of warnings"),
+        preload_dlls=lambda: print("Failed to load libcublas.so.13: no such file.\na wall of warnings"),
         set_default_logger_severity=lambda level: None,
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
     monkeypatch.setattr(session, "BufferedSession", lambda session, device: SimpleNamespace(run=_blank_outputs))
+    monkeypatch.setattr(providers, "cuda_driver", lambda: driver)
     return asked
 
 
@@ -96,14 +102,22 @@ def test_cuda_is_taken_where_the_session_says_it_is_active(model, monkeypatch, c
     assert capsys.readouterr().out == ""
 
 
+def test_cuda_multiplies_in_tf32_only_when_asked(model, monkeypatch):
+    for provider, expected in (("cuda", "0"), ("cuda-tf32", "1")):
+        asked = _runtime(monkeypatch, BOTH, BOTH)
+        assert open_engine(model, provider).provider == provider
+        assert [options["use_tf32"] for options in asked] == [expected]
+
+
 def test_cuda_records_its_kernels_where_it_can(model, monkeypatch):
     assert open_engine(model, "cpu").workers == session.available_cores()
     asked = _runtime(monkeypatch, BOTH, BOTH)
     engine = open_engine(model, "cuda")
-    assert (asked, engine.workers) == (["1"], 3)
+    assert [options["enable_cuda_graph"] for options in asked] == ["1"]
+    assert engine.workers == 3
     asked = _runtime(monkeypatch, BOTH, BOTH, records=False)
     assert open_engine(model, "cuda").provider == "cuda"
-    assert asked == ["1", "0"]
+    assert [options["enable_cuda_graph"] for options in asked] == ["1", "0"]
 
 
 def test_a_gpu_that_fails_at_its_first_picture_is_not_taken_by_auto(model, monkeypatch):
@@ -121,8 +135,8 @@ def test_a_gpu_that_fails_at_its_first_picture_is_not_taken_by_auto(model, monke
     ("active", "available", "failure", "mend"),
     [
         (["CPUExecutionProvider"], ["CPUExecutionProvider"], None, "pip uninstall onnxruntime"),
-        (["CPUExecutionProvider"], BOTH, None, "nvidia-smi"),
-        (BOTH, BOTH, RuntimeError("CUDA failure 100:\n no device"), "no device"),
+        (["CPUExecutionProvider"], BOTH, None, r"here; .*up to CUDA 13.0; .*libcublas.*no such file; pip .*nvidia-smi"),
+        (BOTH, BOTH, RuntimeError("CUDA failure 100:\n no device"), "no device; .*libcublas.*; pip install"),
     ],
 )
 def test_cuda_that_is_not_really_active_is_refused_and_auto_falls_back(
@@ -137,6 +151,36 @@ def test_cuda_that_is_not_really_active_is_refused_and_auto_falls_back(
     engine = open_engine(model, "auto")
     assert engine.provider == "cpu"
     assert engine.reason.startswith("auto: ")
+
+
+def test_without_a_driver_no_library_is_blamed(model, monkeypatch):
+    asked = _runtime(monkeypatch, BOTH, BOTH, driver="")
+    with pytest.raises(ProviderError, match="no NVIDIA driver"):
+        open_engine(model, "cuda")
+    assert asked == []
+    assert open_engine(model, "auto").summary == "cpu (auto: no NVIDIA driver runs on this machine)"
+
+
+@pytest.mark.parametrize("provider", ["auto", "cuda"])
+def test_a_gpu_that_computes_nonsense_is_not_the_files_fault(model, monkeypatch, provider):
+    def nonsense(images: np.ndarray) -> dict[str, np.ndarray]:
+        return _blank_outputs(images) | {"probabilities": np.full((len(images), 3, 10), np.nan, np.float32)}
+
+    _runtime(monkeypatch, BOTH, BOTH)
+    monkeypatch.setattr(session, "BufferedSession", lambda session, device: SimpleNamespace(run=nonsense))
+    if provider == "auto":
+        assert open_engine(model, provider).provider == "cpu"
+    else:
+        with pytest.raises(ProviderError, match="on cuda: its outputs break the contract"):
+            open_engine(model, provider)
+
+
+def test_threads_share_one_session_on_cuda(model, monkeypatch):
+    asked = _runtime(monkeypatch, BOTH, BOTH)
+    engine = open_engine(model, "cuda")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(engine.run, [handmade.picture_of("120")[None]] * 40))
+    assert len(asked) == 1
 
 
 def test_an_unknown_provider_is_refused(model):
