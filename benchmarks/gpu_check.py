@@ -42,7 +42,7 @@ FULL_NAMES = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
 def main() -> None:
-    """Measure and write; exit 1 where the provider disagrees with the CPU, leaves nodes to it, or records no kernels."""
+    """Measure and write; exit 1 where CUDA disagrees with the CPU, leaves nodes to it, or records no kernels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--provider", choices=FULL_NAMES, default="cuda")
     parser.add_argument("--model", default=model_file.BUNDLED)

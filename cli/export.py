@@ -42,6 +42,8 @@ def export(
     from exporters import to_onnx, to_ort
     from rnnspn.training.checkpoint import find_model, in_run
 
+    if file.suffix not in (".onnx", to_ort.SUFFIX):
+        raise ConfigError(f"expected a file to write that ends in .onnx or {to_ort.SUFFIX}, got {file}")
     if vectors and file.suffix == to_ort.SUFFIX:
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
     source = in_run(checkpoint) if checkpoint else find_model()

@@ -145,5 +145,7 @@ def test_the_command_takes_the_format_from_the_suffix(
     monkeypatch.setattr(to_ort, "export", lambda *_: written)
     assert console.run(app, ["export", str(tmp_path / "phone.ort"), "--checkpoint", str(CHECKPOINT)]) == 0
     assert capfd.readouterr().err.splitlines()[-1].endswith("model.required_operators.config")
+    assert console.run(app, ["export", str(tmp_path / "phone.txt"), "--checkpoint", str(CHECKPOINT)]) == 2
+    assert "ends in .onnx or .ort, got" in capfd.readouterr().err
     assert console.run(app, ["inspect", str(written.path)]) == 2
     assert "expected an .onnx file, got one in ORT format" in capfd.readouterr().err
