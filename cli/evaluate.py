@@ -29,7 +29,11 @@ def evaluate(
         typer.Option(help="Held-out pictures: the authors' published ones where they fit the model."),
     ] = "validation",
     data: Annotated[
-        Path | None, typer.Option(help="A folder of pictures with labels.csv.", show_default="the held-out pictures")
+        str | None,
+        typer.Option(
+            help="A folder of pictures with labels.csv, or 'synthesis' for other pictures of the held-out digits.",
+            show_default="the held-out pictures",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -48,12 +52,16 @@ def evaluate(
     if report is not None:
         console.needs("train", "matplotlib")
     from rnnspn import evaluation
+    from rnnspn.config import SYNTHESIS
     from rnnspn.data.examples import held_out, labelled_folder
     from rnnspn.scores import Score, Surest
 
     subject = evaluation.open_subject(model or _newest(), provider)
     say(f"model: {subject.name}", quiet=quiet)
-    examples = labelled_folder(data, subject.model) if data else held_out(split, subject.data, subject.model)
+    if data is None or data == SYNTHESIS:
+        examples = held_out(split, subject.data, subject.model, published=data is None)
+    else:
+        examples = labelled_folder(Path(data), subject.model)
     answers = subject.answer(examples.images)
     score = Score.of(answers.digits, examples.labels)
     if data is None and split == "test":

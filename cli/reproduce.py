@@ -55,6 +55,7 @@ def reproduce(
     folder = out or runs.RUNS / f"table1-{recipe}{'-quick' if quick else ''}"
     search = reproduction.parse_rates(search_dropout)
     plan = reproduction.Plan(folder=folder, recipe=recipe, quick=quick, seed=seed, epochs=epochs, search=search)
+    reproduction.finished(plan)  # rows of another plan are found before anything is trained
     for row in wanted:
         with Display(Path(row.name), quiet) as display:
             result = reproduction.run_row(row, plan, hardware.pick_device(device), display.observer())
@@ -76,7 +77,7 @@ def _show(results: "list[Result]", plan: "Plan") -> None:
 
     from rnnspn.scores import wilson_interval
 
-    note = "--quick: NOT the result" if plan.quick else f"recipe {plan.recipe}"
+    note = f"recipe {plan.recipe}" if plan.is_the_result else "fewer epochs than the recipe's: NOT the result"
     screen = Console(highlight=False)
     screen.width = max(screen.width, _WIDTH)
     table = Table(title=f"Table 1, error per digit ({note})", title_justify="left", box=None, header_style="bold")
@@ -90,7 +91,7 @@ def _show(results: "list[Result]", plan: "Plan") -> None:
             f"{result.score.digit_error:.2%}",
             f"{result.score.digits:,}",
             f"{low:.2%} to {high:.2%}",
-            "not a result" if plan.quick else result.verdict,
+            result.verdict if plan.is_the_result else "not a result",
             f"{result.config.train.dropout:g}",
             f"{result.epochs}",
         )

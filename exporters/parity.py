@@ -3,6 +3,7 @@
 Shapes: n pictures, T steps, G glimpses a picture, H x W pixels, K classes.
 """
 
+import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from rnnspn.models.networks import Network
 BATCHES = (1, 2, 3, 7, 64)
 TOLERANCE = 1e-4
 """Largest difference allowed in a probability or an element of theta."""
+ROUNDINGS = 10
+"""Where PyTorch in float32 strays further from float64 than a tenth of that, as it does in networks with steep logits:
+so many times as far is allowed."""
 CLEAR_MARGIN = 1e-3
 """Digits must agree wherever the two best classes are further apart than this."""
 PICTURES = 256
@@ -32,7 +36,7 @@ class Parity:
     Attributes:
         pictures: Number of pictures compared at each batch size.
         batches: Batch sizes.
-        tolerance: Largest difference allowed.
+        tolerance: Largest difference allowed in any output.
         max_difference: Largest difference seen, by output.
         runtime: The runtime that was compared.
     """
@@ -74,16 +78,22 @@ def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) ->
         MissingPackageError: ONNX Runtime is not installed.
     """
     expected = _read_with_torch(network, pictures)
+    exact = _read_with_torch(copy.deepcopy(network).double(), pictures)
+    allowed = {
+        name: max(TOLERANCE, ROUNDINGS * _largest_difference(expected[name], exact[name]))
+        for name in expected
+        if name != contract.DIGITS
+    }
     session = open_session(model)
-    worst = {name: 0.0 for name in expected if name != contract.DIGITS}
+    worst = dict.fromkeys(allowed, 0.0)
     faults = []
     for batch in BATCHES:
         got = read_with_onnxruntime(session, pictures, batch)
         for name in worst:
             difference = _largest_difference(got[name], expected[name])
             worst[name] = max(worst[name], difference)
-            if not difference <= TOLERANCE:
-                faults.append(f"{name} by {difference:.3g} at batch {batch}, allowed {TOLERANCE:g}")
+            if not difference <= allowed[name]:
+                faults.append(f"{name} by {difference:.3g} at batch {batch}, allowed {allowed[name]:.1g}")
         two_best = np.sort(expected[contract.PROBABILITIES], axis=-1)[..., -2:]
         clear = two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN
         wrong = int((clear & (got[contract.DIGITS] != expected[contract.DIGITS])).sum())
@@ -92,7 +102,7 @@ def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) ->
     if faults:
         raise ParityError(f"the exported model differs from PyTorch: {'; '.join(faults)}; no file was written")
     runtime = f"{_onnxruntime().__name__} {_onnxruntime().__version__}"
-    return Parity(len(pictures), BATCHES, TOLERANCE, worst, runtime)
+    return Parity(len(pictures), BATCHES, max(allowed.values()), worst, runtime)
 
 
 def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -103,7 +113,8 @@ def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
 
 @torch.no_grad()
 def _read_with_torch(network: Network, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    parts = [network(batch.unsqueeze(1).float() / 255) for batch in torch.split(torch.from_numpy(pictures), 64)]
+    kind = next(network.parameters()).dtype
+    parts = [network(batch.unsqueeze(1).to(kind) / 255) for batch in torch.split(torch.from_numpy(pictures), 64)]
     probabilities = torch.cat([part.logits for part in parts]).softmax(-1)
     expected = {contract.DIGITS: probabilities.argmax(-1).numpy(), contract.PROBABILITIES: probabilities.numpy()}
     if network.config.glimpses:

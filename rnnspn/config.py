@@ -151,6 +151,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _expect_one_of("layout", self.layout, LAYOUTS)
+        if not isinstance(self.validation, bool):
+            raise ConfigError(f"expected validation to be true or false, got {self.validation!r}")
         _expect_between("data seed", self.seed, 0, 2**63 - 1)
 
 

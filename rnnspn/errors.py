@@ -31,6 +31,10 @@ class InputError(RnnspnError):
     """An input path that does not exist."""
 
 
+class TrainingError(RnnspnError):
+    """A training that cannot go on."""
+
+
 class ParityError(RnnspnError):
     """An export that does not agree with PyTorch; no file was written."""
 

@@ -41,11 +41,20 @@ class Examples:
     paths: tuple[str, ...] = ()
 
 
-def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | None = None) -> Examples:
+def held_out(
+    split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | None = None, *, published: bool = True
+) -> Examples:
     """Return the pictures of `validation` or `test`: the authors' published ones where they fit the model.
 
     Other shapes and layouts get as many synthesised ones, always the same; a model of a folder's pictures is validated
     on every tenth of them.
+
+    Args:
+        split: `validation` or `test`.
+        data: What the model was trained on.
+        model: The shape of what it reads.
+        mnist: The digits, where they are at hand.
+        published: False for synthesised pictures where there are published ones too.
 
     Raises:
         ConfigError: Synthesis does not know the model's shape or alphabet.
@@ -60,7 +69,7 @@ def held_out(split: str, data: DataConfig, model: ModelConfig, mnist: Mnist | No
             raise DataError(f"the model learned from pictures in a folder {data.source}; name some with --data")
         return labelled_folder(Path(data.source), model, split)
     mnist = mnist or load_mnist()
-    if fits_authors_2015(model) and data.layout == "authors":
+    if published and fits_authors_2015(model) and data.layout == "authors":
         source, (images, labels) = AUTHORS_2015, authors_2015(mnist, split)
     else:
         supply = sequences(mnist, split, data, model)
@@ -167,6 +176,9 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
         raise DataError(f"cannot read {path}: {reason}; expected a CSV file with the header path,label") from None
     if tuple(header) != HEADER:
         raise DataError(f"{path}: expected the header path,label, got {','.join(header)!r}")
-    if not rows or any(len(row) != len(HEADER) for _, row in rows):
-        raise DataError(f"{path}: expected one path and one label a line, and at least one line")
-    return [(line, name, label) for line, (name, label) in rows]
+    if not rows:
+        raise DataError(f"{path}: expected a line for each picture, and got none")
+    for line, row in rows:
+        if len(row) != len(HEADER):
+            raise DataError(f"{path}, line {line}: expected a path and a label, got {len(row)} columns")
+    return [(line, name, label.strip()) for line, (name, label) in rows]

@@ -125,7 +125,7 @@ class RecurrentLocalisation(nn.Module):
         """Return theta, float (B, T, 2, 3), of pictures, float (B, 1, H, W)."""
         features = self.extract(images)
         with torch.autocast(images.device.type, enabled=False):  # positions need more than bfloat16's 8 bits
-            theta: Tensor = self.affine(self.gru(features.float(), self.steps))
+            theta: Tensor = self.affine(self.gru(_full(features), self.steps))
         return theta
 
 
@@ -142,5 +142,10 @@ class FeedForwardLocalisation(nn.Module):
         """Return theta, float (B, 1, 2, 3), of pictures, float (B, 1, H, W)."""
         features = self.extract(images)
         with torch.autocast(images.device.type, enabled=False):
-            theta: Tensor = self.affine(F.relu(self.hidden(features.float())))
+            theta: Tensor = self.affine(F.relu(self.hidden(_full(features))))
         return theta.unsqueeze(1)
+
+
+def _full(features: Tensor) -> Tensor:
+    """Return features of float32 at the least."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))

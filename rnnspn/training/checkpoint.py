@@ -105,6 +105,8 @@ class Checkpoint:
             raise CheckpointError(f"{path} is not an rnnspn checkpoint: expected a format, a configuration and notes")
         if header["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {header['format']!r}, this release reads format {FORMAT}")
+        if not isinstance(header["notes"], dict):
+            raise CheckpointError(f"{path}: expected notes by name, got {header['notes']!r:.40}")
         try:
             return cls(RunConfig.from_dict(header["config"]), header["notes"], tensors, path)
         except ConfigError as error:
@@ -117,22 +119,28 @@ class Checkpoint:
             CheckpointError: Weights are missing, left over or of another shape.
         """
         network = Network(self.config.model)
-        try:
-            load_weights(network, self.tensors)
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.path}: {error}" if self.path else str(error)) from None
+        load_weights(network, self.tensors, self.path)
         return network.eval()
 
 
-def load_weights(network: Network, tensors: dict[str, Tensor]) -> None:
+def load_weights(network: Network, tensors: dict[str, Tensor], path: Path | None = None) -> None:
     """Put weights into a network.
 
+    Args:
+        network: Takes them.
+        tensors: The weights by name.
+        path: Where they were read, for messages.
+
     Raises:
-        CheckpointError: Weights are missing, left over, of another shape or whole numbers.
+        CheckpointError: Weights are missing, left over, of another shape, whole numbers or not finite.
     """
-    expect_tensors({name: weight.shape for name, weight in network.state_dict().items()}, tensors)
-    if odd := sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point()):
-        raise CheckpointError(f"expected weights that are floating-point numbers, got others for {', '.join(odd[:3])}")
+    try:
+        expect_tensors({name: weight.shape for name, weight in network.state_dict().items()}, tensors)
+        odd = (name for name, tensor in tensors.items() if not (tensor.is_floating_point() and tensor.isfinite().all()))
+        if names := ", ".join(sorted(odd)[:3]):
+            raise CheckpointError(f"expected weights that are finite floating-point numbers, got others for {names}")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}" if path else str(error)) from None
     with torch.no_grad():
         for name, weight in network.state_dict().items():
             weight.copy_(tensors[name])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rnnspn.errors import CheckpointError
+from rnnspn.errors import CheckpointError, TrainingError
 from rnnspn.figures import draw_attention, draw_curves
 from rnnspn.files import write_text
 from rnnspn.models.networks import Network
@@ -94,6 +94,7 @@ class Trainer:
             ConfigError: The data do not fit the model.
             DataError: The data are missing.
             OutputError: The run folder cannot be written.
+            TrainingError: The loss is no finite number any more.
         """
         if self.finished:
             return True
@@ -109,6 +110,7 @@ class Trainer:
             if not self._train_epoch(batches):
                 self.save()
                 return False
+            self.save()  # validating takes its time
             self._close_epoch(validation)
             self._draw(validation, batches)
             self.save()
@@ -138,6 +140,7 @@ class Trainer:
             stop, save = self._wishes(due, time.monotonic() - saved >= self.checkpoint_seconds)
             if due or stop or save:
                 tally.loss_sum, tally.wrong = self.processes.total(totals).tolist()
+                self._expect_finite(tally.loss_sum)
                 now = time.monotonic()
                 self._report((tally.step - since) * config.batch / (now - reported))
                 since, reported = tally.step, now
@@ -163,6 +166,9 @@ class Trainer:
 
         Returns:
             What the share adds to the batch's mean loss, and its number of wrong digits, float (2,).
+
+        Raises:
+            TrainingError: The loss is no finite number.
         """
         config, step, share = self.config.train, self.tally.step, self.processes.share
         pictures = pictures.share(share)
@@ -175,6 +181,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output = self.parallel(as_input(pictures.images))
         loss, classification = loss_of(output, pictures, config)
+        if self.device.type == "cpu":  # there the gradient of glimpses at places that are no numbers ends the process
+            self._expect_finite(loss.item())
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, config)
@@ -182,6 +190,14 @@ class Trainer:
         self.average.update(self.network, step)
         wrong = (output.logits.argmax(-1) != pictures.labels).sum()
         return torch.stack([classification / self.processes.size, wrong.float()])
+
+    def _expect_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            rate = self.config.train.learning_rate / 3
+            raise TrainingError(
+                f"the loss is no finite number any more at step {self.tally.step + 1}; begin again with a lower "
+                f"learning rate, such as --set learning_rate={rate:.1g}"
+            )
 
     def _report(self, images_per_second: float) -> None:
         if not self.processes.writes:
@@ -276,7 +292,7 @@ class Trainer:
                 if getattr(ours, field.name) != getattr(theirs, field.name)
             ]
             raise CheckpointError(f"expected weights to start from of a network with {', '.join(other)}")
-        load_weights(self.network, weights.tensors)
+        load_weights(self.network, weights.tensors, weights.path)
         self.average = WeightAverage(self.network, self.config.train.weight_average)
 
     def restore(self) -> None:

@@ -37,13 +37,16 @@ class RMSprop(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures here
         """Move the weights along their gradients."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                state = self.state[weight]
-                if not state:
-                    state["mean_square"] = torch.zeros_like(weight)
-                mean_square = state["mean_square"]
-                mean_square.mul_(group["decay"]).addcmul_(weight.grad, weight.grad, value=1 - group["decay"])
-                weight.addcdiv_(weight.grad, (mean_square + group["epsilon"]).sqrt(), value=-group["lr"])
+            weights = group["params"]
+            gradients = [weight.grad for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["mean_square"] = torch.zeros_like(weight)
+            means = [self.state[weight]["mean_square"] for weight in weights]
+            torch._foreach_mul_(means, group["decay"])
+            torch._foreach_addcmul_(means, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_sqrt(torch._foreach_add(means, group["epsilon"]))
+            torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
 
 
 def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

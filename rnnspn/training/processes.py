@@ -66,7 +66,11 @@ class Processes:
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """Return what to call in training: it averages the gradients over all processes."""
-        return network if self.size == 1 else DistributedDataParallel(network)
+        return (
+            network
+            if self.size == 1
+            else DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+        )
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, one for each value."""

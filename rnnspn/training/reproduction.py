@@ -94,6 +94,11 @@ class Plan:
         """The dropout rates to try."""
         return self.search or (RECIPES[self.recipe].dropout,)
 
+    @property
+    def is_the_result(self) -> bool:
+        """Whether the rows are trained as the recipe says."""
+        return not self.quick and self.epochs is None
+
 
 @dataclass(frozen=True)
 class Result:
@@ -103,7 +108,7 @@ class Result:
         row: The row.
         config: The run that the validation set chose.
         score: Its errors on the test set.
-        validation_error: Its error per digit on the validation set, from 0 to 1.
+        validation_errors: By dropout rate, the error per digit on the validation set, from 0 to 1.
         epochs: Epochs it was trained for.
         hardware: What it was trained on.
     """
@@ -111,7 +116,7 @@ class Result:
     row: Row
     config: RunConfig
     score: Score
-    validation_error: float
+    validation_errors: dict[float, float]
     epochs: int
     hardware: str
 
@@ -129,7 +134,8 @@ class Result:
             "row": self.row.name,
             "paper_digit_error": self.row.paper_error,
             "verdict": self.verdict,
-            "validation_digit_error": self.validation_error,
+            "validation_digit_error": self.validation_errors[self.config.train.dropout],
+            "validation_digit_error_by_dropout": {str(rate): error for rate, error in self.validation_errors.items()},
             "epochs": self.epochs,
             "hardware": self.hardware,
             "test": self.score.to_dict(),
@@ -185,9 +191,8 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
     done = _finished(row, plan)
     if done is not None:
         return done
-    candidates = dict(_runs(row, plan))
     trainers: dict[Path, Trainer] = {}
-    for folder, config in candidates.items():
+    for folder, config in _runs(row, plan):
         trainer = Trainer(folder, config, device, observer)
         if (folder / STATE_FILE).exists():
             trainer.restore()
@@ -195,12 +200,13 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
             return None
         trainers[folder] = trainer
     chosen = min(trainers, key=lambda folder: trainers[folder].tally.best_error)
-    tally, config = trainers[chosen].tally, candidates[chosen]
+    errors = {trainer.config.train.dropout: trainer.tally.best_error for trainer in trainers.values()}
+    config, epochs = trainers[chosen].config, len(trainers[chosen].tally.epochs)
     subject = trained(chosen / MODEL_FILE)
     examples = held_out("test", config.data, config.model)
     score = Score.of(subject.answer(examples.images).digits, examples.labels)
     subject.log(examples.source, score)
-    result = Result(row, config, score, tally.best_error, len(tally.epochs), hardware(device))
+    result = Result(row, config, score, errors, epochs, hardware(device))
     write_text(_result_file(row, plan), json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
@@ -225,7 +231,7 @@ def write_table(plan: Plan) -> Path:
     document = {
         "recipe": plan.recipe,
         "data": AUTHORS_2015,
-        "is_the_result": not plan.quick,
+        "is_the_result": plan.is_the_result,
         "rows": [result.to_dict() for result in finished(plan)],
     }
     write_text(path, json.dumps(document, indent=2) + "\n")
@@ -236,7 +242,10 @@ def hardware(device: torch.device) -> str:
     """Name what a run is trained on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(": ")[1] for line in lines if line.startswith("model name"))
+    return f"{torch.get_num_threads()} CPU threads, {next(names, platform.machine())}"
 
 
 def _runs(row: Row, plan: Plan) -> Iterator[tuple[Path, RunConfig]]:
@@ -257,13 +266,16 @@ def _finished(row: Row, plan: Plan) -> Result | None:
         test = document["test"]
         counts = {name: test[name] for name in ("digits", "wrong_digits", "sequences", "wrong_sequences")}
         score = Score(**counts, wrong_by_position=tuple(test["wrong_by_position"]))
-        result = Result(
-            row, config, score, document["validation_digit_error"], document["epochs"], document["hardware"]
-        )
+        alone = {config.train.dropout: document["validation_digit_error"]}
+        errors = {
+            float(rate): error for rate, error in document.get("validation_digit_error_by_dropout", alone).items()
+        }
+        result = Result(row, config, score, errors, document["epochs"], document["hardware"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a readable result ({error}); remove it to test the row again") from None
-    if config not in dict(_runs(row, plan)).values():
+    tried, wanted = set(errors), set(plan.search)
+    if plan.config(row, config.train.dropout) != config or (wanted and not tried <= wanted):
         raise CheckpointError(f"{path} belongs to another plan; repeat it with its own options or choose another --out")
-    return result
+    return result if wanted <= tried else None

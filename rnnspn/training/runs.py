@@ -60,9 +60,9 @@ def new_config(
             raise ConfigError(f"expected data to be {SYNTHESIS}, {AUTHORS_2015} or a folder; got {source!r}")
         source = str(Path(source).absolute())
         labels = labels_of(Path(source))
-        given["alphabet"], steps = labels.alphabet, steps or labels.steps
+        given["alphabet"], steps = labels.alphabet, labels.steps if steps is None else steps
         values.setdefault("epoch_images", min(max(labels.count, _LEAST_EPOCH), _MOST_EPOCH))
-    model = family_config(family, size, steps=steps or _STEPS, height=height, width=width, **given)
+    model = family_config(family, size, steps=_STEPS if steps is None else steps, height=height, width=width, **given)
     config = train_config(recipe, model, seed=seed, **values)
     config = replace(config, batch=min(config.batch, config.epoch_images))
     return RunConfig(model, DataConfig(source=source, layout=layout, seed=seed, validation=validation), config)

@@ -89,6 +89,7 @@ def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
         (["train", "--downsample", "6"], "a glimpse of 16x16 pixels is too small"),
         (["train", "--family", "conv", "--downsample", "2"], "family conv sees the whole picture"),
         (["train", "--steps", "20"], "steps"),
+        (["train", "--steps", "0"], "steps"),
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--data", "nowhere"], "expected data to be synthesis, authors-2015 or a folder; got 'nowhere'"),
         (["train", "--set", "weight_decay"], "expected weight_decay to be of type float, got ''"),

@@ -33,6 +33,13 @@ def test_other_layouts_and_shapes_are_held_to_synthesised_ones(data: DataConfig,
     assert np.array_equal(examples.labels, labels)
 
 
+def test_where_there_are_published_pictures_others_can_be_had_too() -> None:
+    synthesised, published = (held_out("test", DataConfig(), ModelConfig(), published=known) for known in (False, True))
+    assert synthesised.source == "synthesis test"
+    assert len(synthesised.images) == len(published.images)
+    assert not (synthesised.images == published.images).all()
+
+
 def test_synthesis_of_letters_is_refused() -> None:
     with pytest.raises(ConfigError, match="alphabet"):
         held_out("test", DataConfig(), family_config("rnn-spn", alphabet="abc"))
@@ -131,8 +138,8 @@ def test_labels_of_no_legal_length_are_named(tmp_path: Path, label: str) -> None
         (None, "cannot read"),
         ("", "header"),
         ("file,text\none.png,123\n", "header path,label"),
-        ("path,label\n", "at least one line"),
-        ("path,label\none.png\n", "one path and one label"),
+        ("path,label\n", "a line for each picture"),
+        ("path,label\none.png,123\none.png\n", "line 3: expected a path and a label, got 1 columns"),
         ("path,label\none.png,12\n", "line 2: expected 3 characters"),
         ("path,label\none.png,12x\n", "line 2: expected 3 characters"),
         ("path,label\none.png,123\ntwo.png,123\n", "line 3: two.png: there is no such file"),

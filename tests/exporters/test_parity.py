@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -83,6 +84,19 @@ def test_the_gate_closes_when_a_weight_differs(network: Network, graph: bytes, n
     damaged = perturb(graph, name, nudge)
     with pytest.raises(ParityError, match=r"probabilities by .* at batch 1, allowed 0.0001"):
         check_parity(damaged, network, parity_pictures(network.config))
+
+
+def test_steep_logits_are_held_to_the_rounding_of_pytorch_itself(network: Network) -> None:
+    steep = copy.deepcopy(network)
+    with torch.no_grad():
+        for weights in steep.classifier.logits[0].parameters():
+            weights *= 3000
+    graph = build_graph(steep).SerializeToString()
+    pictures = parity_pictures(network.config)
+    parity = check_parity(graph, steep, pictures)
+    assert TOLERANCE < parity.max_difference["probabilities"] <= parity.tolerance
+    with pytest.raises(ParityError, match="probabilities by"):
+        check_parity(perturb(graph, "classifier.conv2.weight", nudge), steep, pictures)
 
 
 def test_the_gate_closes_on_numbers_that_are_not_finite(network: Network, graph: bytes) -> None:

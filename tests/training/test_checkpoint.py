@@ -91,6 +91,8 @@ def test_other_programs_safetensors_are_refused(tmp_path: Path) -> None:
         (json.dumps(HEADER | {"format": 2}), "format 2, this release reads format 1"),
         (json.dumps(HEADER | {"format": 0}), "format 0"),
         (json.dumps(HEADER | {"format": "1"}), "format '1'"),
+        (json.dumps(HEADER | {"notes": ["epoch"]}), "notes by name, got ['epoch']"),
+        (json.dumps(HEADER | {"config": HEADER["config"] | {"data": {"validation": "no"}}}), "true or false, got 'no'"),
         (json.dumps(HEADER | {"config": {}}), "not whole"),
         (json.dumps(HEADER | {"config": []}), "not whole"),
         (json.dumps(HEADER | {"config": HEADER["config"] | {"model": 3}}), "not whole"),
@@ -132,6 +134,14 @@ def test_weights_that_do_not_fit_the_configuration_are_refused_by_name(network: 
 def test_weights_that_are_whole_numbers_are_refused(network: Network, kind: torch.dtype) -> None:
     tensors = {name: weight.to(kind) for name, weight in network.state_dict().items()}
     with pytest.raises(CheckpointError, match="floating-point numbers, got others for classifier"):
+        Checkpoint(CONFIG, {}, tensors).network()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(network: Network, value: float) -> None:
+    tensors = {name: weight.clone() for name, weight in network.state_dict().items()}
+    tensors["classifier.hidden.bias"][3] = value
+    with pytest.raises(CheckpointError, match=r"finite floating-point numbers, got others for classifier.hidden.bias$"):
         Checkpoint(CONFIG, {}, tensors).network()
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ import torch
 from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.errors import CheckpointError, DataError
+from rnnspn.errors import CheckpointError, DataError, TrainingError
 from rnnspn.training import loop
 from rnnspn.training.batches import Pictures
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.loop import Trainer
+from rnnspn.training.optimisation import loss_of
 from rnnspn.training.recipes import train_config
 from rnnspn.training.tally import Observer
 
@@ -99,6 +102,40 @@ def test_training_lowers_the_loss_on_an_easy_task(tmp_path: Path, monkeypatch: p
     trainer.run()
     losses = [record["train_loss"] for record in trainer.tally.epochs]
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line_and_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, classification = loss_of(*arguments)
+        if trainer.tally.step == 3:
+            with torch.no_grad():
+                trainer.network.classifier.hidden.bias[0] = math.nan
+        return loss, classification
+
+    monkeypatch.setattr(loop, "loss_of", diverging)
+    trainer = Trainer(tmp_path, small_run("best"), CPU)
+    with pytest.raises(TrainingError, match=r"no finite number any more at step 5; .*--set learning_rate=0.0005$"):
+        trainer.run()
+    assert all(tensor.isfinite().all() for tensor in Checkpoint.load(tmp_path / STATE_FILE).tensors.values())
+
+
+def test_a_kill_while_validating_costs_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    config = small_run("best", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "score_network", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(tmp_path, config, CPU).run()
+    trainer = Trainer(tmp_path, config, CPU)
+    trainer.restore()
+    assert trainer.tally.step == config.train.steps_per_epoch
+    monkeypatch.setattr(trainer, "take_step", None)
+    assert trainer.run()
+    assert len(trainer.tally.epochs) == 1
 
 
 def test_a_run_that_holds_nothing_out_keeps_its_last_weights_and_claims_no_validation(

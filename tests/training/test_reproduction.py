@@ -125,7 +125,7 @@ def test_a_row_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_end(
 
 
 def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = iter([0.5, 0.2, 0.4])
+    errors = iter([0.5, 0.2, 0.4, 0.1])
 
     def scripted(network: object, pictures: Pictures) -> Score:
         wrong = round(next(errors) * 120)
@@ -135,9 +135,16 @@ def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkey
     result = run_row(SMALL, plan(tmp_path, search=(0.1, 0.2, 0.3)), CPU, Observer())
     assert result is not None
     assert result.config.train.dropout == 0.2
-    assert result.validation_error == 0.2
+    assert result.validation_errors == {0.1: 0.5, 0.2: 0.2, 0.3: 0.4}
     looks = sorted(path.parent.name for path in tmp_path.glob("*/test.jsonl"))
     assert looks == ["rnn-spn-d4-dropout-0.2"]  # the others never saw the test set
+    for known in ((0.1, 0.2, 0.3), ()):
+        assert run_row(SMALL, plan(tmp_path, search=known), CPU, Observer()) == result
+    with pytest.raises(CheckpointError, match="another plan"):
+        run_row(SMALL, plan(tmp_path, search=(0.2, 0.5)), CPU, Observer())
+    longer = run_row(SMALL, plan(tmp_path, search=(0.1, 0.2, 0.3, 0.4)), CPU, Observer())  # trains one more
+    assert longer is not None
+    assert longer.config.train.dropout == 0.4
 
 
 def test_a_result_of_another_plan_is_refused(tmp_path: Path) -> None:
