@@ -3,8 +3,8 @@
 Draws pictures of a meter: dark printed digits on light paper, in one line that is turned, moved and sized anew each
 time, among lines and specks, with noise; then runs `train`, `export` and `evaluate` on them as a user would.
 
-Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--digits 5] [--epochs N] [--start-from bundled]
-       [--keep FOLDER]
+Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--places] [--digits 5] [--epochs N]
+       [--start-from bundled] [--keep FOLDER]
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main() -> None:
     """Train on more and more pictures and print the errors on others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", default="300,1000,3000", help="labelled pictures to learn from")
+    parser.add_argument("--places", action="store_true", help="the labels say where the first and last digit are")
     parser.add_argument("--digits", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="the recipe's by default")
     parser.add_argument("--start-from", help="as of rnnspn train; random weights by default")
@@ -39,9 +40,9 @@ def main() -> None:
     print(describe(), flush=True)
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        draw_all(folder / "test", TEST_COUNT, options.digits, seed=1)
+        draw_all(folder / "test", TEST_COUNT, options.digits, seed=1, places=False)
         for count in map(int, options.counts.split(",")):
-            draw_all(folder / f"train-{count}", count, options.digits, seed=2)
+            draw_all(folder / f"train-{count}", count, options.digits, seed=2, places=options.places)
             began = time.perf_counter()
             score = learn(folder, f"train-{count}", options.epochs, options.start_from)
             low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
@@ -74,20 +75,22 @@ def rnnspn(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def draw_all(folder: Path, count: int, digits: int, seed: int) -> None:
+def draw_all(folder: Path, count: int, digits: int, seed: int, places: bool) -> None:
     """Write so many pictures and their labels."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
-    rows = ["path,label"]
+    rows = ["path,label,x1,y1,x2,y2" if places else "path,label"]
     for number in range(count):
         label = "".join(chance.choices("0123456789", k=digits))
-        draw(label, chance).save(folder / f"{number:05}.png")
-        rows.append(f"{number:05}.png,{label}")
+        image, ends = draw(label, chance)
+        image.save(folder / f"{number:05}.png")
+        more = "".join(f",{value:.1f}" for end in ends for value in end) if places else ""
+        rows.append(f"{number:05}.png,{label}{more}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
-def draw(label: str, chance: random.Random) -> Image.Image:
-    """Draw one picture."""
+def draw(label: str, chance: random.Random) -> tuple[Image.Image, list[tuple[float, float]]]:
+    """Draw one picture; return it, and the centres of its first and last digit in pixels."""
     paper, ink = chance.randint(170, 250), chance.randint(0, 90)
     image = Image.new("L", (WIDTH, HEIGHT), paper)
     pen = ImageDraw.Draw(image)
@@ -99,15 +102,17 @@ def draw(label: str, chance: random.Random) -> Image.Image:
         pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=chance.randint(ink, paper))
     size = chance.uniform(24, 36)
     line = Image.new("L", (WIDTH, HEIGHT), 0)
-    place = (WIDTH / 2, HEIGHT / 2)
-    ImageDraw.Draw(line).text(place, " ".join(label), font=ImageFont.load_default(size), fill=255, anchor="mm")
-    turned = line.rotate(
-        chance.gauss(0, 5), Image.Resampling.BICUBIC, translate=(chance.randint(-25, 25), chance.randint(-35, 35))
-    )
+    place, font = (WIDTH / 2, HEIGHT / 2), ImageFont.load_default(size)
+    ImageDraw.Draw(line).text(place, " ".join(label), font=font, fill=255, anchor="mm")
+    angle, right, down = chance.gauss(0, 5), chance.randint(-25, 25), chance.randint(-35, 35)
+    turned = line.rotate(angle, Image.Resampling.BICUBIC, translate=(right, down))
+    reach = (font.getlength(" ".join(label)) - font.getlength(label[0])) / 2  # of the first digit from the middle
+    across, up = reach * math.cos(math.radians(angle)), reach * math.sin(math.radians(angle))
+    ends = [(place[0] + right + sign * across, place[1] + down - sign * up) for sign in (-1, 1)]
     image.paste(ink, mask=turned)
     noise = np.random.default_rng(chance.randrange(2**32)).normal(0, chance.uniform(2, 14), (HEIGHT, WIDTH))
     shade = 20 * math.sin(chance.uniform(0, 7)) * np.linspace(-1, 1, WIDTH)
-    return Image.fromarray((np.asarray(image) + noise + shade).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.asarray(image) + noise + shade).clip(0, 255).astype(np.uint8)), ends
 
 
 if __name__ == "__main__":

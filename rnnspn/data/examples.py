@@ -5,6 +5,7 @@ Shapes: n pictures, T digits, H x W pixels.
 
 import csv
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from rnnspn.inference import images as pictures
 DIGITS = "0123456789"
 LABELS = "labels.csv"
 HEADER = ("path", "label")
+PLACES = ("x1", "y1", "x2", "y2")
+"""Columns that may follow: the centres of the first and the last character, in pixels of the picture as displayed."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Examples:
         images: uint8 (n, H, W), 0 background to 255 ink.
         labels: int64 (n, T), class indices.
         paths: Where each picture lies; empty for those that are no files.
+        centres: Where the characters are, float32 (n, T, 2): (x, y) as theta counts them; None where nobody says.
     """
 
     source: str
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     paths: tuple[str, ...] = ()
+    centres: NDArray[np.float32] | None = None
 
 
 def held_out(
@@ -114,9 +119,9 @@ def labels_of(folder: Path) -> Labels:
         DataError: They are missing.
     """
     rows = _rows(folder / LABELS)
-    characters = {character for _, _, label in rows for character in label}
+    characters = {character for row in rows for character in row.label}
     alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
-    line, _, first = rows[0]
+    line, first = rows[0].line, rows[0].label
     if not 1 <= len(first) <= MAX_STEPS:
         raise DataError(f"{folder / LABELS}, line {line}: expected 1 to {MAX_STEPS} characters, got {first!r}")
     return Labels(len(rows), len(first), alphabet)
@@ -126,7 +131,9 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     """Read a folder's pictures, fitted as `predict` fits them, with the labels of its `labels.csv`.
 
     Args:
-        folder: Holds pictures and `labels.csv`, whose header is path,label; paths are relative to the folder.
+        folder: Holds pictures and `labels.csv`, whose header is path,label, and x1,y1,x2,y2 where it says where the
+            first and the last character are; the others are taken to lie evenly between. Paths are relative to the
+            folder.
         model: Gives the size of the pictures, and the length and the characters of a label.
         split: `train` for nine tenths of the pictures, `validation` for the rest, None for all. A hash of a picture's
             path decides, so the order of the lines does not matter.
@@ -135,22 +142,37 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         DataError: The labels are missing or do not fit the model, or a picture cannot be read.
     """
     rows = _rows(folder / LABELS)
-    chosen = _of_split([name for _, name, _ in rows], split, folder)
+    chosen = _of_split([row.name for row in rows], split, folder)
     paths, fitted, labels = [], [], []
-    for index, (line, name, label) in enumerate(rows):
+    for index, (line, name, label, _) in enumerate(rows):
         if index not in chosen:
             continue
         where = f"{folder / LABELS}, line {line}"
         if len(label) != model.steps or not set(label) <= set(model.alphabet):
             raise DataError(f"{where}: expected {model.steps} characters of {model.alphabet}, got {label!r}")
         try:
-            fitted.append(pictures.load(str(folder / name), model.height, model.width).pixels)
+            fitted.append(pictures.load(str(folder / name), model.height, model.width))
             labels.append([model.alphabet.index(one) for one in label])
             paths.append(str(folder / name))
         except ImageError as error:
             raise DataError(f"{where}: {name}: {error}; mend the picture or take its line out") from None
     source = f"{folder} {split}" if split else str(folder)
-    return Examples(source, np.stack(fitted), np.array(labels, np.int64), tuple(paths))
+    images, placements = np.stack([one.pixels for one in fitted]), [one.placement for one in fitted]
+    places = [place for index, row in enumerate(rows) if index in chosen and (place := row.place) is not None]
+    centres = None
+    if places:
+        ends = pictures.to_input(np.array(places).reshape(-1, 2, 2), placements, model.height, model.width)
+        centres = np.linspace(ends[:, 0], ends[:, 1], model.steps, axis=1, dtype=np.float32)
+    return Examples(source, images, np.array(labels, np.int64), tuple(paths), centres)
+
+
+class _Row(NamedTuple):
+    """A line of `labels.csv`: its number, and what it says."""
+
+    line: int
+    name: str
+    label: str
+    place: tuple[float, ...] | None
 
 
 def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
@@ -164,21 +186,32 @@ def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
     return {index for index, name in enumerate(names) if (name in held) == (split == "validation")}
 
 
-def _rows(path: Path) -> list[tuple[int, str, str]]:
-    """Return the lines' numbers, the paths and the labels."""
+def _rows(path: Path) -> list[_Row]:
+    """Return the lines; all of them say where the characters are, or none."""
+    expected = f"the header {','.join(HEADER)}, which {','.join(PLACES)} may follow"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
             lines = csv.reader(file)
-            header = next(lines, [])
+            header = tuple(next(lines, []))
             rows = [(lines.line_num, row) for row in lines if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"cannot read {path}: {reason}; expected a CSV file with the header path,label") from None
-    if tuple(header) != HEADER:
-        raise DataError(f"{path}: expected the header path,label, got {','.join(header)!r}")
+        raise DataError(f"cannot read {path}: {reason}; expected a CSV file with {expected}") from None
+    if header not in (HEADER, HEADER + PLACES):
+        raise DataError(f"{path}: expected {expected}; got {','.join(header)!r}")
     if not rows:
         raise DataError(f"{path}: expected a line for each picture, and got none")
-    for line, row in rows:
-        if len(row) != len(HEADER):
-            raise DataError(f"{path}, line {line}: expected a path and a label, got {len(row)} columns")
-    return [(line, name, label.strip()) for line, (name, label) in rows]
+    return [_row(path, header, line, row) for line, row in rows]
+
+
+def _row(path: Path, header: tuple[str, ...], line: int, row: list[str]) -> _Row:
+    if len(row) != len(header):
+        raise DataError(f"{path}, line {line}: expected {', '.join(header)}; got {len(row)} columns")
+    name, label, *places = row
+    try:
+        place = tuple(map(float, places)) or None
+    except ValueError:
+        place = (math.nan,)
+    if place and not all(map(math.isfinite, place)):
+        raise DataError(f"{path}, line {line}: expected {', '.join(PLACES)} in pixels, got {', '.join(places)}")
+    return _Row(line, name, label.strip(), place)

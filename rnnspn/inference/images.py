@@ -81,6 +81,28 @@ def to_source(
     return mapped
 
 
+def to_input(
+    points: NDArray[np.floating[Any]], placements: Sequence[Placement], height: int, width: int
+) -> NDArray[np.float64]:
+    """Map pixels of the pictures as displayed to the model's coordinates: the inverse of `to_source`.
+
+    Args:
+        points: float (N, P, 2), (x, y) in pixels; P points for each picture.
+        placements: Where each of the N pictures lies in its input.
+        height: Input height H in pixels.
+        width: Input width W in pixels.
+
+    Returns:
+        float64 (N, P, 2), (x, y) from -1 to +1 inside the input.
+    """
+    left, top, fitted_width, fitted_height, source_width, source_height = np.array(placements, np.float64).T
+    offsets = np.stack([left, top], axis=-1)[:, None]  # (N, 1, 2)
+    scales = np.stack([fitted_width / source_width, fitted_height / source_height], axis=-1)[:, None]
+    pixels = (points.astype(np.float64) + 0.5) * scales + offsets - 0.5
+    mapped: NDArray[np.float64] = pixels / (width - 1, height - 1) * 2 - 1
+    return mapped
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A picture as the model sees it.

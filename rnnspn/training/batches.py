@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig
 from rnnspn.data.authors_2015 import authors_2015
-from rnnspn.data.examples import fits_authors_2015, held_out, labelled_folder, sequences
+from rnnspn.data.examples import Examples, fits_authors_2015, held_out, labelled_folder, sequences
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences, render
 from rnnspn.errors import ConfigError
@@ -38,7 +38,7 @@ class Pictures:
     labels: Tensor
     centres: Tensor | None = None
 
-    def share(self, chosen: slice) -> "Pictures":
+    def share(self, chosen: slice | Tensor) -> "Pictures":
         """Return some of the pictures."""
         centres = None if self.centres is None else self.centres[chosen]
         return Pictures(self.images[chosen], self.labels[chosen], centres)
@@ -106,10 +106,11 @@ class FixedBatches:
         chosen = torch.cat(
             [orders[number][max(0, first - number * count) : last - number * count] for number in passes]
         )
-        images = self._pictures.images[chosen]
-        if self._distortion:
-            images = jolted(images, self._distortion, self._config.seed, step)
-        return Pictures(images, self._pictures.labels[chosen])
+        pictures = self._pictures.share(chosen)
+        if not self._distortion:
+            return pictures
+        images, centres = jolted(pictures.images, pictures.centres, self._distortion, self._config.seed, step)
+        return Pictures(images, pictures.labels, centres)
 
     def _order(self, number: int) -> Tensor:
         if number in self._orders:
@@ -127,7 +128,7 @@ def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, 
     """
     if data.source not in (SYNTHESIS, AUTHORS_2015):
         own = labelled_folder(Path(data.source), model, "train" if data.validation else None)
-        return FixedBatches(_on(device, own.images, own.labels), config, config.distortion)
+        return FixedBatches(_on(device, own), config, config.distortion)
     splits = ("train",) if data.validation else ("train", "validation")
     mnist = load_mnist()
     if data.source == SYNTHESIS:
@@ -136,13 +137,13 @@ def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, 
     if not fits_authors_2015(model):
         raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
     images, labels = zip(*(authors_2015(mnist, split) for split in splits), strict=True)
-    return FixedBatches(_on(device, np.concatenate(images), np.concatenate(labels)), config)
+    published = Examples(AUTHORS_2015, np.concatenate(images), np.concatenate(labels).astype(np.int64))
+    return FixedBatches(_on(device, published), config)
 
 
 def held_out_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:
     """Return the pictures of a held-out split on a device; see `held_out`."""
-    examples = held_out(split, data, model)
-    return _on(device, examples.images, examples.labels)
+    return _on(device, held_out(split, data, model))
 
 
 def ahead(batches: Batches, steps: range) -> Iterator[Pictures]:
@@ -156,5 +157,7 @@ def ahead(batches: Batches, steps: range) -> Iterator[Pictures]:
             yield pictures
 
 
-def _on(device: torch.device, images: object, labels: object) -> Pictures:
-    return Pictures(torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device).long())
+def _on(device: torch.device, examples: Examples) -> Pictures:
+    images, labels = (torch.as_tensor(array, device=device) for array in (examples.images, examples.labels))
+    centres = None if examples.centres is None else torch.as_tensor(examples.centres, device=device)
+    return Pictures(images, labels, centres)

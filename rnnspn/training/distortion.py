@@ -50,11 +50,14 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str =
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
 
 
-def jolted(images: Tensor, strength: float, seed: int, step: int) -> Tensor:
+def jolted(
+    images: Tensor, centres: Tensor | None, strength: float, seed: int, step: int
+) -> tuple[Tensor, Tensor | None]:
     """Return pictures moved, turned, stretched and slanted a little, and made fainter or stronger, each by itself.
 
     Args:
         images: uint8 (n, H, W), 0 background.
+        centres: What lies where in them, float (n, T, 2), (x, y) from -1 to +1, or None; it moves with them.
         strength: How far, 1 for as far as a camera held by hand.
         seed: Seed of a run.
         step: Every step has its own changes, which depend on nothing but the seed and the step.
@@ -69,10 +72,14 @@ def jolted(images: Tensor, strength: float, seed: int, step: int) -> Tensor:
         slant=_SLANT / 2 * slant,
         shift=(_SHIFT * right, _SHIFT * down),
     )
-    grid = F.affine_grid(theta.to(images.device), [len(images), 1, *images.shape[1:]], align_corners=True)
+    theta = theta.to(images.device)
+    grid = F.affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=True)
     moved = F.grid_sample(images.float().unsqueeze(1), grid, align_corners=True).squeeze(1)
     gains = torch.exp(_GAIN * gain).to(images.device)
-    return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte()
+    if centres is not None:  # theta says where each point comes from
+        came_from = (centres - theta[:, None, :, 2]).transpose(1, 2)  # (n, 2, T)
+        centres = torch.linalg.solve(theta[..., :2], came_from).transpose(1, 2)
+    return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte(), centres
 
 
 def _affine(turn: Tensor, scales: tuple[Tensor, Tensor], slant: Tensor, shift: tuple[Tensor, Tensor]) -> Tensor:
