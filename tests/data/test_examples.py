@@ -55,6 +55,29 @@ def test_a_folder_of_samples_reads_back_as_it_was_written(tmp_path: Path) -> Non
     assert np.array_equal(examples.labels, labels)
 
 
+def test_labels_may_say_where_the_first_and_the_last_character_are(tmp_path: Path) -> None:
+    for name, size in (("wide.png", (200, 100)), ("same.png", (100, 100))):
+        Image.new("L", size).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(
+        "path,label,x1,y1,x2,y2\nwide.png,123,-0.5,-0.5,199.5,99.5\nsame.png,123,0,49.5,99,99\n"
+    )
+    centres = labelled_folder(tmp_path, RNN).centres
+    assert centres is not None
+    edge, half = 100 / 99, 50 / 99
+    expected = [[[-edge, -half], [0, 0], [edge, half]], [[-1, 0], [0, 0.5], [1, 1]]]
+    np.testing.assert_allclose(centres, expected, atol=1e-6)
+    (tmp_path / "labels.csv").write_text("path,label\nsame.png,123\n")
+    assert labelled_folder(tmp_path, RNN).centres is None
+
+
+@pytest.mark.parametrize("place", ["1,2,3,", "1,2,3,four", "1,2,3,nan", "1,2,3"])
+def test_a_place_that_is_none_is_named(tmp_path: Path, place: str) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "one.png")
+    (tmp_path / "labels.csv").write_text(f"path,label,x1,y1,x2,y2\none.png,123,1,2,3,4\none.png,123,{place}\n")
+    with pytest.raises(DataError, match=r"line 3: expected .*x1, y1, x2, y2"):
+        labelled_folder(tmp_path, RNN)
+
+
 def test_labels_are_indices_into_the_models_own_alphabet(tmp_path: Path) -> None:
     Image.new("L", (50, 50)).save(tmp_path / "one.png")
     (tmp_path / "labels.csv").write_text("path,label\none.png,ba\n")
@@ -139,7 +162,7 @@ def test_labels_of_no_legal_length_are_named(tmp_path: Path, label: str) -> None
         ("", "header"),
         ("file,text\none.png,123\n", "header path,label"),
         ("path,label\n", "a line for each picture"),
-        ("path,label\none.png,123\none.png\n", "line 3: expected a path and a label, got 1 columns"),
+        ("path,label\none.png,123\none.png\n", "line 3: expected path, label; got 1 columns"),
         ("path,label\none.png,12\n", "line 2: expected 3 characters"),
         ("path,label\none.png,12x\n", "line 2: expected 3 characters"),
         ("path,label\none.png,123\ntwo.png,123\n", "line 3: two.png: there is no such file"),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rnnspn.inference import decoding, images
-from rnnspn.inference.images import Placement, load, to_source
+from rnnspn.inference.images import Placement, load, to_input, to_source
 
 
 def _disc(size: int = 100, ink: int = 255, paper: int = 0) -> np.ndarray:
@@ -128,6 +128,14 @@ def test_the_corners_of_a_picture_of_the_models_size_are_its_pixels():
 def test_a_picture_at_half_size_maps_back_by_pixel_centres():
     mapped = to_source(np.array([[[[-1.0, -1.0]]]]), [Placement.fitting(200, 200, 100, 100)], 100, 100)
     np.testing.assert_allclose(mapped[0, 0, 0], [0.5, 0.5])
+
+
+def test_pixels_of_a_picture_map_to_the_models_coordinates_and_back():
+    placements = [Placement.fitting(240, 140, 170, 60), Placement.fitting(31, 90, 170, 60)]
+    points = np.array([[[0.0, 0.0], [239.0, 139.0], [70.5, 31.25]], [[0.0, 89.0], [-4.0, 200.0], [30.0, 0.0]]])
+    found = to_input(points, placements, 60, 170)
+    np.testing.assert_allclose(to_source(found[:, :, None], placements, 60, 170)[:, :, 0], points, atol=1e-9)
+    assert np.abs(found[0]).max() < 1.02  # inside the picture, whose outermost half pixels lie beyond -1 and +1
 
 
 def test_a_turned_photograph_maps_back_to_the_picture_as_displayed():

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rnnspn.config import AUTHORS_2015, DataConfig, family_config
 from rnnspn.data.examples import labelled_folder
@@ -164,6 +165,20 @@ def test_a_share_keeps_pictures_labels_and_centres_together() -> None:
         [10, 30, 50],
         [100, 300, 500],
     ]
+
+
+def test_places_of_a_folders_labels_come_with_the_pictures(tmp_path: Path) -> None:
+    for number in range(20):
+        Image.new("L", (100, 100), 5 * number).save(tmp_path / f"{number}.png")
+    lines = [f"{number}.png,{number % 10},{number},{number},{number},{number}" for number in range(20)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,x1,y1,x2,y2", *lines]))
+    model, data = family_config("rnn-spn", steps=1), DataConfig(source=str(tmp_path))
+    config = train_config("best", model, batch=9, distortion=0.0)
+    pictures = training_batches(data, model, config, CPU).at(1)
+    assert pictures.centres is not None
+    numbers = ((pictures.centres + 1) / 2 * 99).round().long()
+    assert torch.equal(pictures.labels, numbers[..., 0] % 10)
+    assert (numbers[:, 0, 0] == pictures.images[:, 0, 0] / 5).all()
 
 
 def test_nothing_is_made_for_no_steps() -> None:

@@ -83,16 +83,36 @@ def test_arrays_and_tensors_bend_alike(mnist: Mnist, bent: Mnist) -> None:
 
 def test_jolted_pictures_depend_on_nothing_but_seed_and_step() -> None:
     images = torch.from_numpy(Sequences(load_mnist(), "train").pictures(np.arange(6))[0])
-    once = jolted(images, 1.0, seed=3, step=9)
-    assert torch.equal(once, jolted(images, 1.0, seed=3, step=9))
-    assert not torch.equal(once, jolted(images, 1.0, seed=3, step=10))
-    assert not torch.equal(once, jolted(images, 1.0, seed=4, step=9))
+    once, again, later, elsewhere = (
+        jolted(images, None, 1.0, seed, step)[0] for seed, step in ((3, 9), (3, 9), (3, 10), (4, 9))
+    )
+    assert torch.equal(once, again)
+    assert not torch.equal(once, later)
+    assert not torch.equal(once, elsewhere)
 
 
 def test_jolted_pictures_are_still_the_same_pictures() -> None:
     images = torch.from_numpy(Sequences(load_mnist(), "train").pictures(np.arange(200))[0])
-    assert (jolted(images, 1e-4, seed=0, step=0).float() - images).abs().mean() < 0.5
-    moved = jolted(images, 1.0, seed=0, step=0).float()
+    assert (jolted(images, None, 1e-4, seed=0, step=0)[0].float() - images).abs().mean() < 0.5
+    moved = jolted(images, None, 1.0, seed=0, step=0)[0].float()
     ink = moved.sum((1, 2)) / images.float().sum((1, 2))
     assert 0.9 < ink.median() < 1.1
     assert (moved - images).abs().mean() > 5
+
+
+def test_what_lies_somewhere_in_a_picture_is_jolted_with_it() -> None:
+    height, width = 60, 90
+    row, column = 25, 60
+    images = torch.zeros(40, height, width, dtype=torch.uint8)
+    images[:, row - 2 : row + 3, column - 2 : column + 3] = 200
+    place = torch.tensor([column / (width - 1), row / (height - 1)]) * 2 - 1
+    moved, centres = jolted(images, place.expand(40, 2, 2), 1.0, seed=1, step=2)
+    assert centres is not None
+    assert centres.shape == (40, 2, 2)
+    ink = moved.float()
+    found = [
+        (ink.sum(1) @ torch.linspace(-1, 1, width)) / ink.sum((1, 2)),
+        (ink.sum(2) @ torch.linspace(-1, 1, height)) / ink.sum((1, 2)),
+    ]
+    assert (torch.stack(found, 1) - place).abs().max() > 0.1
+    assert (torch.stack(found, 1) - centres[:, 1]).abs().max() < 0.01
