@@ -36,7 +36,8 @@ class Examples:
         images: uint8 (n, H, W), 0 background to 255 ink.
         labels: int64 (n, T), class indices.
         paths: Where each picture lies; empty for those that are no files.
-        centres: Where the characters are, float32 (n, T, 2): (x, y) as theta counts them; None where nobody says.
+        centres: Where the characters are, float32 (n, T, 2): (x, y) as theta counts them, NaN in pictures of which
+            nobody says; None where that is all of them.
     """
 
     source: str
@@ -132,8 +133,8 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
 
     Args:
         folder: Holds pictures and `labels.csv`, whose header is path,label, and x1,y1,x2,y2 where it says where the
-            first and the last character are; the others are taken to lie evenly between. Paths are relative to the
-            folder.
+            first and the last character are; the others are taken to lie evenly between. These four may be left empty
+            in some lines. Paths are relative to the folder.
         model: Gives the size of the pictures, and the length and the characters of a label.
         split: `train` for nine tenths of the pictures, `validation` for the rest, None for all. A hash of a picture's
             path decides, so the order of the lines does not matter.
@@ -158,21 +159,21 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
             raise DataError(f"{where}: {name}: {error}; mend the picture or take its line out") from None
     source = f"{folder} {split}" if split else str(folder)
     images, placements = np.stack([one.pixels for one in fitted]), [one.placement for one in fitted]
-    places = [place for index, row in enumerate(rows) if index in chosen and (place := row.place) is not None]
+    places = np.array([row.place for index, row in enumerate(rows) if index in chosen])
     centres = None
-    if places:
-        ends = pictures.to_input(np.array(places).reshape(-1, 2, 2), placements, model.height, model.width)
+    if np.isfinite(places).any():
+        ends = pictures.to_input(places.reshape(-1, 2, 2), placements, model.height, model.width)
         centres = np.linspace(ends[:, 0], ends[:, 1], model.steps, axis=1, dtype=np.float32)
     return Examples(source, images, np.array(labels, np.int64), tuple(paths), centres)
 
 
 class _Row(NamedTuple):
-    """A line of `labels.csv`: its number, and what it says."""
+    """A line of `labels.csv`: its number, and what it says; `place` is four numbers, NaN where nobody says."""
 
     line: int
     name: str
     label: str
-    place: tuple[float, ...] | None
+    place: tuple[float, ...]
 
 
 def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
@@ -187,7 +188,7 @@ def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
 
 
 def _rows(path: Path) -> list[_Row]:
-    """Return the lines; all of them say where the characters are, or none."""
+    """Return the lines."""
     expected = f"the header {','.join(HEADER)}, which {','.join(PLACES)} may follow"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
@@ -208,10 +209,14 @@ def _row(path: Path, header: tuple[str, ...], line: int, row: list[str]) -> _Row
     if len(row) != len(header):
         raise DataError(f"{path}, line {line}: expected {', '.join(header)}; got {len(row)} columns")
     name, label, *places = row
+    if not any(text.strip() for text in places):
+        return _Row(line, name, label.strip(), (math.nan,) * len(PLACES))
     try:
-        place = tuple(map(float, places)) or None
+        place = tuple(map(float, places))
     except ValueError:
         place = (math.nan,)
-    if place and not all(map(math.isfinite, place)):
-        raise DataError(f"{path}, line {line}: expected {', '.join(PLACES)} in pixels, got {', '.join(places)}")
+    if not all(map(math.isfinite, place)):
+        raise DataError(
+            f"{path}, line {line}: expected {', '.join(PLACES)} in pixels, or nothing; got {','.join(places)!r}"
+        )
     return _Row(line, name, label.strip(), place)

@@ -31,7 +31,8 @@ class Pictures:
     Attributes:
         images: uint8 (B, H, W).
         labels: int64 (B, T).
-        centres: Where the digits are, float (B, T, 2): (x, y) as theta counts them; None where nobody knows.
+        centres: Where the digits are, float (B, T, 2): (x, y) as theta counts them, NaN in pictures of which nobody
+            knows; None where that is all of them.
     """
 
     images: Tensor

@@ -100,7 +100,8 @@ def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Te
     if config.zoom_weight and output.theta is not None:
         loss = loss + config.zoom_weight * stray(output.theta, config.zoom)
     if config.place_weight and output.theta is not None and pictures.centres is not None:
-        loss = loss + config.place_weight * (output.theta[..., 2] - pictures.centres).square().sum(-1).mean()
+        away = torch.nan_to_num(output.theta[..., 2] - pictures.centres, nan=0.0)  # of unknown places, nothing
+        loss = loss + config.place_weight * away.square().sum(-1).mean()
     return loss, classification.detach()
 
 

@@ -66,8 +66,14 @@ def test_labels_may_say_where_the_first_and_the_last_character_are(tmp_path: Pat
     edge, half = 100 / 99, 50 / 99
     expected = [[[-edge, -half], [0, 0], [edge, half]], [[-1, 0], [0, 0.5], [1, 1]]]
     np.testing.assert_allclose(centres, expected, atol=1e-6)
-    (tmp_path / "labels.csv").write_text("path,label\nsame.png,123\n")
-    assert labelled_folder(tmp_path, RNN).centres is None
+    (tmp_path / "labels.csv").write_text("path,label,x1,y1,x2,y2\nwide.png,123,,,,\nsame.png,123,0,49.5,99,99\n")
+    some = labelled_folder(tmp_path, RNN).centres
+    assert some is not None
+    assert np.isnan(some[0]).all()
+    np.testing.assert_allclose(some[1], expected[1], atol=1e-6)
+    for none in ("path,label\nsame.png,123\n", "path,label,x1,y1,x2,y2\nsame.png,123,,, ,\n"):
+        (tmp_path / "labels.csv").write_text(none)
+        assert labelled_folder(tmp_path, RNN).centres is None
 
 
 @pytest.mark.parametrize("place", ["1,2,3,", "1,2,3,four", "1,2,3,nan", "1,2,3"])

@@ -81,6 +81,18 @@ def test_glimpses_are_drawn_to_the_digits_where_their_places_are_known() -> None
     assert loss.item() == classification.item()
 
 
+def test_a_picture_of_unknown_places_draws_no_glimpse() -> None:
+    config = train_config("best", RNN, place_weight=2.0, zoom_weight=0.0)
+    labels, centres = torch.tensor([[3], [3]]), torch.tensor([[[0.5, -0.25]], [[math.nan, math.nan]]])
+    theta = torch.zeros(2, 1, 2, 3, requires_grad=True)
+    output = Output(torch.zeros(2, 1, 10), theta)
+    loss, classification = loss_of(output, Pictures(torch.empty(2, 4, 4), labels, centres), config)
+    assert (loss - classification).item() == pytest.approx(0.5**2 + 0.25**2)
+    loss.backward()
+    assert theta.grad is not None
+    assert theta.grad[:, 0, :, 2].tolist() == [[-1.0, 0.5], [0.0, 0.0]]
+
+
 def test_plain_crops_inside_the_picture_do_not_stray() -> None:
     theta = torch.tensor([[[0.4, 0.0, 0.3], [0.0, 0.4, -0.75]]]).unsqueeze(0)
     assert stray(theta, 0.4).item() == pytest.approx(0)
