@@ -58,10 +58,14 @@ def main() -> None:
 
 def open_session(network: Network, chosen: set[str]) -> onnxruntime.InferenceSession:
     """Export with the chosen rewrites and load the file on one thread."""
-    model = build_graph(network, **{name: name in chosen for name in REWRITES})
+    return one_thread(build_graph(network, **{name: name in chosen for name in REWRITES}).SerializeToString())
+
+
+def one_thread(content: bytes) -> onnxruntime.InferenceSession:
+    """Load a model on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def measure(sessions: dict[str, onnxruntime.InferenceSession], pictures: np.ndarray, rounds: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from machine import describe
-from rewrites import measure
+from rewrites import measure, one_thread
 from rich.console import Console
 from rich.table import Table
 
@@ -67,13 +67,6 @@ def make(run: Path, folder: Path) -> Path:
     target = folder / f"{run.name}.onnx"
     export(in_run(run), target)
     return target
-
-
-def one_thread(content: bytes) -> onnxruntime.InferenceSession:
-    """Load a model on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def int8_size(content: bytes) -> int:

@@ -78,7 +78,7 @@ def jolted(
     gains = torch.exp(_GAIN * gain).to(images.device)
     if centres is not None:  # theta says where each point comes from
         came_from = (centres - theta[:, None, :, 2]).transpose(1, 2)  # (n, 2, T)
-        centres = torch.linalg.solve(theta[..., :2], came_from).transpose(1, 2)
+        centres = torch.linalg.solve_ex(theta[..., :2], came_from)[0].transpose(1, 2)  # without waiting for a GPU
     return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte(), centres
 
 

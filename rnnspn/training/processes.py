@@ -66,11 +66,9 @@ class Processes:
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """Return what to call in training: it averages the gradients over all processes."""
-        return (
-            network
-            if self.size == 1
-            else DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
-        )
+        if self.size == 1:
+            return network
+        return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, one for each value."""
