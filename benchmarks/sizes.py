@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from machine import describe
-from rewrites import measure, one_thread
+from rewrites import measure
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +24,7 @@ from exporters.to_onnx import export
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.inference import model_file, timing
+from rnnspn.inference.providers import open_session
 from rnnspn.inference.session import open_engine
 from rnnspn.models.networks import parameter_count
 from rnnspn.training.checkpoint import Checkpoint, in_run
@@ -41,7 +42,7 @@ def main() -> None:
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(256))[0]
     with tempfile.TemporaryDirectory() as folder:
         models = {run: model_file.load(make(run, Path(folder))) for run in options.runs}
-    sessions = {str(run): one_thread(model.content) for run, model in models.items()}
+    sessions = {str(run): open_session(model.content, "cpu", run) for run, model in models.items()}
     seconds = measure(sessions, pictures[:BATCH], options.rounds)
     table = Table("run", "weights", "float32", "int8", "validation", "test", "one core", "all cores")
     for run, model in models.items():

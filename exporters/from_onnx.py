@@ -72,10 +72,9 @@ def _weights(network: Network, stored: dict[str, Tensor], path: Path) -> dict[st
         found = named.get(name)
         if found is None:
             found = _unnamed(weight, [tensor for other, tensor in stored.items() if not other.startswith(_PREFIX)])
-        if found is None or found.dtype != weight.dtype or found.ndim != weight.ndim:
+        if found is None or found.dtype != weight.dtype or found.shape != weight.shape:
             raise CheckpointError(f"{path} does not hold {name} in float32; export it again, in float32")
-        kept = found[tuple(slice(0, size) for size in weight.shape)]  # without the channels that were filled up
-        weights[name] = kept * 255 if name in _FOLDED else kept.clone()
+        weights[name] = found * 255 if name in _FOLDED else found
     return weights
 
 

@@ -19,34 +19,30 @@ from torch.nn import functional as F
 
 from rnnspn import contract
 from rnnspn.models.layers import conv_size, pool_size
-from rnnspn.models.localisation import FeatureExtractor
 from rnnspn.models.networks import Network
 from rnnspn.models.spatial_transformer import base_grid
 
 GRID = "grid"
 """The constant that makes points of theta."""
 _TRACED_BATCH = 4
-_CHANNEL_BLOCK = 16
-"""Channels that 512-bit registers take at a time; the blocked layout of ONNX Runtime's convolutions."""
 _FORBIDDEN = ("Loop", "If", "Scan", "GRU", "AffineGrid", "Shape")
 
 
 class Reader(nn.Module):
     """A network from uint8 pictures to the outputs of the contract, rewritten for speed without changing what it says.
 
-    Five rewrites, each exact up to rounding; `benchmarks/rewrites.py` times every one of them:
+    Four rewrites, each exact up to rounding; `benchmarks/rewrites.py` times every one of them:
 
     - the division by 255 goes into the weights of the convolutions that see grey levels;
     - glimpses are sampled only where the classifier looks: its pooling drops the last rows and columns of odd sizes;
     - on square pictures, sampling with zeros outside and coordinates scaled to pixels' edges is the faster kernel; on
       the clamped grid it is the same;
     - the points of a glimpse are its six numbers times one wide matrix, instead of a tall grid times a matrix of two
-      columns, which no product of matrices is fast at;
-    - the localisation's channels are filled up to whole blocks of 16, which keeps its layers in one memory layout.
+      columns, which no product of matrices is fast at.
 
     Args:
         network: In evaluation mode; it is left as it is.
-        fold, trim, rescale, widen, fill: Which of the rewrites to apply, in the order above.
+        fold, trim, rescale, widen: Which of the rewrites to apply, in the order above.
     """
 
     grid: Tensor
@@ -59,14 +55,11 @@ class Reader(nn.Module):
         trim: bool = True,
         rescale: bool = True,
         widen: bool = True,
-        fill: bool = True,
     ) -> None:
         super().__init__()
         config = network.config
         self.network = network = copy.deepcopy(network)
         self.divisor = 1 if fold else 255
-        if network.localisation is not None and fill:
-            _fill_channels(network.localisation.extract)
         if fold:
             first = [network.classifier.conv1]
             if network.localisation is not None:
@@ -117,26 +110,6 @@ def seen_size(size: int) -> int:
     """Return how many of a glimpse's `size` rows (or columns) reach the classifier's dense layer."""
     pooled = pool_size(conv_size(pool_size(conv_size(size))))
     return ((pooled * 2) + 2) * 2 + 2
-
-
-def _fill_channels(extract: FeatureExtractor) -> None:
-    """Give the first two convolutions filters of zeros, up to whole blocks; the third ignores their channels."""
-    for before, after in (("conv1", "conv2"), ("conv2", "conv3")):
-        first, second = getattr(extract, before), getattr(extract, after)
-        channels = -(-first.out_channels // _CHANNEL_BLOCK) * _CHANNEL_BLOCK
-        setattr(extract, before, _enlarged(first, first.in_channels, channels))
-        setattr(extract, after, _enlarged(second, channels, second.out_channels))
-
-
-def _enlarged(convolution: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
-    larger = nn.Conv2d(inputs, outputs, 3)
-    nn.init.zeros_(larger.weight)
-    assert convolution.bias is not None
-    assert larger.bias is not None
-    nn.init.zeros_(larger.bias)
-    larger.weight.data[: convolution.out_channels, : convolution.in_channels] = convolution.weight.data
-    larger.bias.data[: convolution.out_channels] = convolution.bias.data
-    return larger
 
 
 def build_graph(

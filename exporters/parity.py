@@ -62,13 +62,16 @@ def parity_pictures(config: ModelConfig) -> NDArray[np.uint8]:
     return np.concatenate([synthesised, standard_pictures.extremes(_NOISE, config.height, config.width)])
 
 
-def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) -> Parity:
+def check_parity(
+    model: bytes, network: Network, pictures: NDArray[np.uint8], batches: tuple[int, ...] = BATCHES
+) -> Parity:
     """Compare an exported model with its network at several batch sizes.
 
     Args:
         model: The serialised file.
         network: In evaluation mode, on the CPU, float32.
         pictures: uint8 (n, H, W).
+        batches: Batch sizes.
 
     Returns:
         The differences measured.
@@ -79,7 +82,7 @@ def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) ->
     """
     expected = _read_with_torch(network, pictures)
     session = open_session(model)
-    answers = {batch: read_with_onnxruntime(session, pictures, batch) for batch in BATCHES}
+    answers = {batch: read_with_onnxruntime(session, pictures, batch) for batch in batches}
     worst = {
         name: max(_largest_difference(got[name], expected[name]) for got in answers.values())
         for name in expected
@@ -104,7 +107,7 @@ def check_parity(model: bytes, network: Network, pictures: NDArray[np.uint8]) ->
     if faults:
         raise ParityError(f"the exported model differs from PyTorch: {'; '.join(faults)}; no file was written")
     runtime = f"{_onnxruntime().__name__} {_onnxruntime().__version__}"
-    return Parity(len(pictures), BATCHES, max(allowed.values()), worst, runtime)
+    return Parity(len(pictures), batches, max(allowed.values()), worst, runtime)
 
 
 def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -9,10 +9,11 @@ import torch
 
 import rnnspn
 from exporters.onnx_graph import build_graph
-from exporters.parity import Parity, check_parity, parity_pictures
+from exporters.parity import BATCHES, Parity, check_parity, parity_pictures
 from exporters.precision import Accuracy, Precision, check_accuracy, reader, store_weights
 from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
+from rnnspn.inference.layout import channel_block, filled
 from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
 
@@ -108,7 +109,9 @@ def make(
     network = checkpoint.network()
     model = build_graph(network, opset)
     full = model.SerializeToString()
-    parity = check_parity(full, network, parity_pictures(network.config))
+    pictures = parity_pictures(network.config)
+    parity = check_parity(full, network, pictures)
+    check_parity(filled(full, channel_block()), network, pictures, BATCHES[-1:])  # as `predict` runs it here
     costs: dict[str, Accuracy] = {}
 
     def check(what: str, name: str, provider: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
 from rnnspn.inference.cores import available_cores
+from rnnspn.inference.layout import channel_block, filled
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -41,7 +42,8 @@ _FATAL = 4
 def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
     """Open a session that runs on exactly one provider.
 
-    On the CPU it has one thread: one session for each thread that calls beats one session of many threads.
+    On the CPU it has one thread, as one session for each thread that calls beats one session of many threads, and the
+    model's channels are filled up to the processor's blocks.
 
     Args:
         model: The serialised model.
@@ -63,6 +65,7 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
     if provider.startswith("openvino"):
         return _on_openvino(runtime, model, options, "bf16" if provider.endswith("bfloat16") else "f32")
     try:
+        model = filled(model, channel_block())
         return runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cpu"]], enable_fallback=False)
     except Exception as error:
         raise ModelFileError(f"{path}: ONNX Runtime refuses it: {one_line(error)}; export it again") from error

@@ -8,7 +8,7 @@ from rnnspn.config import family_config
 from rnnspn.models.networks import Network
 from tests.exporters.conftest import lively_network
 
-REWRITES = ("fold", "trim", "rescale", "fill")
+REWRITES = ("fold", "trim", "rescale", "widen")
 
 
 def outputs(reader: Reader, pictures: np.ndarray) -> list[torch.Tensor]:

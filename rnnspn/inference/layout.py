@@ -1,0 +1,98 @@
+"""Fill a model's convolutions up to the blocks of channels that this processor computes with at a time.
+
+ONNX Runtime keeps a convolution and the pooling after it in one blocked layout only where their channels fill whole
+blocks. How large a block is depends on the processor, so it is done when a model is loaded: the file holds the network
+as it is. A channel of zeros that the next convolution multiplies by zeros changes no number.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto
+
+_KEEPING_ZEROS = ("Relu", "MaxPool")
+"""What may stand between two convolutions."""
+_WIDENING = ("Cast", "Mul")
+"""What makes weights of those that are stored in fewer bits, of the same shape."""
+
+
+def channel_block() -> int:
+    """Return how many channels ONNX Runtime blocks together here: 16 with AVX-512, 8 on other x86, 1 elsewhere.
+
+    Source: MLAS, the runtime's own kernels; on ARM only builds that ask for it have a blocked layout.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return 1
+    extensions = np.show_config(mode="dicts")["SIMD Extensions"]
+    found = (*extensions["baseline"], *extensions.get("found", ()))
+    return 16 if any(name.startswith("AVX512") or name == "X86_V4" for name in found) else 8
+
+
+def filled(model: bytes, block: int) -> bytes:
+    """Return a model in which every convolution that feeds another one, and nothing else, has whole blocks of channels.
+
+    The zeros are added by nodes that the runtime folds away when it loads the model, whatever weights are stored in.
+
+    Args:
+        model: A serialised model.
+        block: Channels of a block.
+    """
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    padding: dict[str, list[NodeProto]] = {}  # by what the padded convolution makes
+
+    def pad(convolution: "NodeProto", place: int, axis: int, rank: int, channels: int) -> None:
+        """Add channels to the weights or the bias of a convolution, along an axis."""
+        amounts = np.zeros((2, rank), np.int64)
+        amounts[1, axis] = channels
+        values, output = convolution.input[place], convolution.output[0]
+        name = f"filled.{output}.{place}.{axis}"
+        graph.initializer.append(onnx.numpy_helper.from_array(amounts.flatten(), f"{name}.pads"))
+        padding.setdefault(output, []).append(onnx.helper.make_node("Pad", [values, f"{name}.pads"], [name]))
+        convolution.input[place] = name
+
+    for first, second, channels in list(_neighbours(graph)):
+        if missing := -channels % block:
+            pad(first, 1, 0, 4, missing)
+            pad(first, 2, 0, 1, missing)
+            pad(second, 1, 1, 4, missing)
+    nodes = [made for node in graph.node for made in (*padding.get("".join(node.output), ()), node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.ClearField("value_info")  # sizes of before
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _neighbours(graph: "GraphProto") -> "Iterator[tuple[NodeProto, NodeProto, int]]":
+    """Yield each convolution that feeds one other and nothing else, that other one, and the channels between them."""
+    readers = Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    sources: dict[str, NodeProto] = {}  # the convolution whose channels a value still has
+    for node in filter(_is_wired, graph.node):
+        source = sources.get(node.input[0]) if readers[node.input[0]] == 1 else None
+        if node.op_type in _WIDENING and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+        elif source and node.op_type in _KEEPING_ZEROS:
+            sources[node.output[0]] = source
+        elif _is_plain(node):
+            if source:
+                yield source, node, shapes.get(source.input[1], (0,))[0]
+            sources[node.output[0]] = node
+
+
+def _is_wired(node: "NodeProto") -> bool:
+    return bool(node.input and node.output)
+
+
+def _is_plain(node: "NodeProto") -> bool:
+    """Tell whether a node is a convolution of all its channels, with a bias."""
+    groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
+    return node.op_type == "Conv" and len(node.input) == 3 and groups in ([], [1])
