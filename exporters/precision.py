@@ -25,7 +25,7 @@ from rnnspn.data.mnist import load_mnist
 from rnnspn.errors import ParityError
 from rnnspn.inference.providers import open_session
 
-Precision = Literal["float32", "float16", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 Reader = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 SEQUENCES = 10_000
@@ -40,7 +40,7 @@ class Accuracy:
     """What fewer bits cost.
 
     Attributes:
-        precision: `float16` or `int8` for stored weights, `bfloat16` for computing on OpenVINO.
+        precision: `fp16` or `int8` for stored weights, `bfloat16` for computing on OpenVINO.
         sequences: Sequences read, of the test digits.
         full: Share of them that float32 reads right.
         reduced: Share of them that fewer bits read right.
@@ -63,7 +63,7 @@ def store_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelPro
 
     Args:
         model: A float32 model; it is left as it is.
-        precision: `float16`, or `int8` with a float32 scale for each output channel.
+        precision: `fp16`, or `int8` with a float32 scale for each output channel.
     """
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
@@ -75,7 +75,7 @@ def store_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelPro
         if tensor.name not in weights or values.dtype != np.float32 or values.size < _LEAST_WEIGHTS:
             kept.append(tensor)
             continue
-        constants, nodes = _as_float16(tensor.name, values) if precision == "float16" else _as_int8(tensor.name, values)
+        constants, nodes = _as_float16(tensor.name, values) if precision == "fp16" else _as_int8(tensor.name, values)
         kept += constants
         widening += nodes
     nodes = [*widening, *graph.node]

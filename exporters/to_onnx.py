@@ -66,7 +66,7 @@ def export(
     checkpoint_path: Path,
     target: Path,
     opset: int = OPSET,
-    precision: Precision = "float32",
+    precision: Precision = "fp32",
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     bfloat16: bool = False,
 ) -> Export:
@@ -100,7 +100,7 @@ def make(
     checkpoint_path: Path,
     target: Path,
     opset: int = OPSET,
-    precision: Precision = "float32",
+    precision: Precision = "fp32",
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     bfloat16: bool = False,
 ) -> Made:
@@ -118,7 +118,7 @@ def make(
         other = reader(model.SerializeToString(), target, provider)
         costs[what] = check_accuracy(reader(full, target), other, network.config, name, max_accuracy_drop)
 
-    if precision != "float32":
+    if precision != "fp32":
         model = store_weights(model, precision)
         check(STORED_WEIGHTS, precision, "cpu")
     if bfloat16:

@@ -33,7 +33,7 @@ def export(
     checkpoint_path: Path,
     target: Path,
     opset: int = OPSET,
-    precision: Precision = "float32",
+    precision: Precision = "fp32",
     bfloat16: bool = False,
 ) -> Export:
     """Export a checkpoint's network to ORT format, and write the file only if it agrees with PyTorch itself.
@@ -42,7 +42,7 @@ def export(
         checkpoint_path: A model or state file of a run.
         target: The `.ort` file to make or replace; its operator list comes to lie beside it.
         opset: Version of the standard operators.
-        precision: Only float32. The converter widens weights of fewer bits; when it is kept from that, the runtime
+        precision: Only `fp32`. The converter widens weights of fewer bits; when it is kept from that, the runtime
             does it for every picture, which takes ten times as long.
         bfloat16: Only False: it is for OpenVINO, which reads `.onnx` files.
 
@@ -55,9 +55,9 @@ def export(
         ParityError: The graph, before or after the conversion, disagrees with PyTorch; no file was written.
         CheckpointError, DataError, MissingPackageError, OutputError: As for `to_onnx.export`.
     """
-    if precision != "float32" or bfloat16:
+    if precision != "fp32" or bfloat16:
         asked = "--bfloat16" if bfloat16 else f"--precision {precision}"
-        raise ConfigError(f"expected float32 for an .ort file, got {asked}; export an .onnx file with it instead")
+        raise ConfigError(f"expected fp32 for an .ort file, got {asked}; export an .onnx file with it instead")
     made = to_onnx.make(checkpoint_path, target, opset)
     content, operators = convert(made.content)
     parity = check_parity(content, made.network, parity_pictures(made.network.config))

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from rnnspn.errors import CheckpointError, TrainingError
-from rnnspn.figures import draw_attention, draw_curves
 from rnnspn.files import write_text
 from rnnspn.models.networks import Network
 from rnnspn.training.batches import Batches, Pictures, ahead, held_out_pictures, training_batches
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
-from rnnspn.training.evaluation import answer, as_input, score_network
+from rnnspn.training.drawings import Drawings
+from rnnspn.training.evaluation import as_input, score_network
 from rnnspn.training.hardware import is_fast_in_bfloat16, keep_freed_memory
 from rnnspn.training.optimisation import (
     WeightAverage,
@@ -32,8 +32,6 @@ from rnnspn.training.tally import Observer, Progress, Tally
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
 _WARM_UP_STEPS = 2
-_DRAWING_SECONDS = 30.0
-"""Least time between two drawings, which take a second: on a GPU, an epoch takes hardly longer."""
 
 
 class Trainer:
@@ -73,7 +71,7 @@ class Trainer:
         if self.precision == "fast":
             self.precision = "bfloat16" if is_fast_in_bfloat16(device) else "float32"
         self.tally = Tally()
-        self._drawn = -math.inf
+        self.drawings = Drawings(folder)
         torch.manual_seed(config.train.seed)
         network = Network(config.model)
         if network.localisation is not None:
@@ -112,7 +110,9 @@ class Trainer:
                 return False
             self.save()  # validating takes its time
             self._close_epoch(validation)
-            self._draw(validation, batches)
+            if self.processes.writes:
+                images = (validation or batches.at(self.tally.step - 1)).images[:3]
+                self.drawings.draw(self.averaged, images, self.tally.epochs, last=self.finished)
             self.save()
         return True
 
@@ -241,29 +241,6 @@ class Trainer:
             return
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
         self.observer.on_epoch(record)
-
-    def _draw(self, validation: Pictures | None, batches: Batches) -> None:
-        """Draw the curves and where the network looks, now and then and at the end."""
-        due = self.finished or time.monotonic() - self._drawn >= _DRAWING_SECONDS
-        if due and self.processes.writes:
-            draw_curves(self.tally.epochs, self.folder / "curves.png")
-            self._draw_attention((validation or batches.at(self.tally.step - 1)).images[:3])
-            self._drawn = time.monotonic()
-
-    @torch.no_grad()
-    def _draw_attention(self, images: torch.Tensor) -> None:
-        network, model = self.averaged, self.config.model
-        crops, theta = network.look(as_input(images))
-        read = [
-            "".join(model.alphabet[digit] for digit in digits) for digits in answer(network, images).digits.tolist()
-        ]
-        draw_attention(
-            images.cpu().numpy(),
-            crops.reshape(len(images), -1, *model.glimpse_size).cpu().numpy(),
-            None if theta is None else theta.cpu().numpy(),
-            read,
-            self.folder / "attention.png",
-        )
 
     def save(self) -> None:
         """Write the whole state, atomically.

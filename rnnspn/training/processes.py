@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -68,7 +69,9 @@ class Processes:
         """Return what to call in training: it averages the gradients over all processes."""
         if self.size == 1:
             return network
-        return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is unknown to older releases
+            return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, one for each value."""

@@ -21,7 +21,7 @@ CONFIGS = {
     "rnn-spn-d2": family_config("rnn-spn", downsample=2),
     "rnn-spn-d3": family_config("rnn-spn", downsample=3),
     "rnn-spn-d4": family_config("rnn-spn", downsample=4),
-    "ffn-spn-d3": family_config("ffn-spn", downsample=3, classifier_filters=24),
+    **{f"ffn-spn-d{d}": family_config("ffn-spn", downsample=d, classifier_filters=12) for d in (1, 2, 3, 4)},
     "conv": family_config("conv", classifier_filters=12, classifier_units=40),
     "five-steps-wide": family_config("rnn-spn", downsample=2, steps=5, height=60, width=170, alphabet="0123456789X-"),
     "one-step-small": family_config("rnn-spn", downsample=1, steps=1, height=36, width=40, gru_units=32),

@@ -29,7 +29,7 @@ def _reader(model: onnx.ModelProto) -> Reader:
     return reader(model.SerializeToString(), Path("model.onnx"))
 
 
-@pytest.mark.parametrize(("stored", "share"), [("float16", 0.52), ("int8", 0.27)])
+@pytest.mark.parametrize(("stored", "share"), [("fp16", 0.52), ("int8", 0.27)])
 def test_the_file_is_smaller_and_reads_as_well(full: onnx.ModelProto, stored: str, share: float) -> None:
     small = store_weights(full, stored)
     assert small.ByteSize() < share * full.ByteSize()
@@ -62,7 +62,7 @@ def test_what_gives_and_uses_theta_stays_float32(full: onnx.ModelProto) -> None:
 
 def test_the_model_that_was_given_is_left_as_it_is(full: onnx.ModelProto) -> None:
     before = full.SerializeToString(deterministic=True)
-    store_weights(full, "float16")
+    store_weights(full, "fp16")
     assert full.SerializeToString(deterministic=True) == before
 
 
@@ -92,7 +92,7 @@ def test_no_file_is_written_when_the_gate_is_closed(
 
     monkeypatch.setattr(to_onnx, "check_accuracy", closed)
     with pytest.raises(ParityError):
-        to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="float16")
+        to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="fp16")
     assert not (tmp_path / "small.onnx").exists()
 
 

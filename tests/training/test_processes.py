@@ -24,13 +24,15 @@ import sys, torch
 from pathlib import Path
 from rnnspn.training import loop
 from rnnspn.training.processes import Processes
-from tests.training.test_loop import few_pictures, small_run
+from tests.training.test_loop import few_pictures, small_run, stop_after
 loop.held_out_pictures = few_pictures
 cpu = torch.device("cpu")
 trainer = loop.Trainer(Path(sys.argv[1]), small_run("paper", dropout=0.0), cpu, processes=Processes.join(cpu))
 if (trainer.folder / "checkpoint.safetensors").exists():
     trainer.restore()
-assert trainer.run()
+if len(sys.argv) > 2:
+    trainer.observer = stop_after(int(sys.argv[2]))
+assert trainer.run() == (len(sys.argv) == 2)
 """
 
 
@@ -42,12 +44,13 @@ def torchrun(processes: int, *arguments: str, cwd: Path = ROOT) -> subprocess.Po
     )  # fmt: skip
 
 
-def train_on(processes: int, folder: Path) -> None:
+def train_on(processes: int, folder: Path, *stop_after: int) -> None:
     script = folder.parent / f"{folder.name}.py"
     script.write_text(SCRIPT)
-    process = torchrun(processes, str(script), str(folder))
+    process = torchrun(processes, str(script), str(folder), *map(str, stop_after))
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
+    assert "FutureWarning" not in err
 
 
 def records(folder: Path) -> list[dict[str, float]]:
@@ -84,6 +87,16 @@ def test_a_run_of_one_process_goes_on_with_two(alone: Path, tmp_path: Path) -> N
     folder = tmp_path / "resumed"
     assert not Trainer(folder, RUN, CPU, stop_after(4)).run()
     train_on(2, folder)
+    same_curve(folder, alone)
+
+
+def test_a_run_of_two_processes_goes_on_with_one(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "resumed"
+    train_on(2, folder, 6)  # they agree on it at a report, and the first one comes after six steps
+    trainer = Trainer(folder, RUN, CPU)
+    trainer.restore()
+    assert 0 < trainer.tally.step < RUN.train.epochs * RUN.train.steps_per_epoch
+    assert trainer.run()
     same_curve(folder, alone)
 
 

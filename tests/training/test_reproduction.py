@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +123,34 @@ def test_a_row_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_end(
     weights = [(tmp_path / run / "rnn-spn-d4" / "model.safetensors").read_bytes() for run in ("whole", "killed")]
     assert weights[0] == weights[1]
     assert len((tmp_path / "killed" / "rnn-spn-d4" / "test.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("killed_at", [0, 3, 4, 9, 10, 13])
+def test_a_kill_costs_at_most_one_checkpoint_interval(
+    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    seconds_a_step, interval = 10.0, 30.0
+
+    def step(trainer: loop.Trainer, pictures: Pictures) -> torch.Tensor:
+        if trainer.tally.step == killed_at:
+            raise KeyboardInterrupt
+        clock[0] += seconds_a_step
+        for weight in trainer.network.parameters():
+            weight.grad = torch.zeros_like(weight)
+        trainer.optimiser.step()
+        return torch.ones(2)
+
+    ten_steps = {"epochs": 2, "epoch_images": 10 * 128, "distortion": 0.0}
+    monkeypatch.setattr(reproduction, "QUICK", ten_steps)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(loop.Trainer, "take_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        run_row(SMALL, plan(tmp_path), CPU, Observer())
+    again = loop.Trainer(tmp_path / SMALL.name, plan(tmp_path).config(SMALL, 0.0), CPU)
+    again.restore()
+    lost = seconds_a_step * (killed_at - again.tally.step)
+    assert 0 <= lost <= interval
 
 
 def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

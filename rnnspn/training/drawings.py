@@ -1,0 +1,60 @@
+"""The two drawings of a run: its curves, and where its network looks."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnspn.figures import draw_attention, draw_curves
+from rnnspn.models.networks import Network
+from rnnspn.training.evaluation import answer, as_input
+
+_SECONDS = 30.0
+"""Least time between two, which take a second: on a GPU, an epoch takes hardly longer."""
+
+
+class Drawings:
+    """Draws into a run folder now and then, and at the end.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._drawn = -math.inf
+
+    def draw(self, network: Network, images: Tensor, epochs: list[dict[str, Any]], last: bool) -> None:
+        """Draw, unless that was done only just before.
+
+        Args:
+            network: Of the weights of the moment.
+            images: uint8 (n, H, W), what it looks at.
+            epochs: The records of the run's epochs.
+            last: Whether these are the run's last drawings, which are always drawn.
+
+        Raises:
+            OutputError: The run folder cannot be written.
+        """
+        if last or time.monotonic() - self._drawn >= _SECONDS:
+            draw_curves(epochs, self.folder / "curves.png")
+            self._draw_attention(network, images)
+            self._drawn = time.monotonic()
+
+    @torch.no_grad()
+    def _draw_attention(self, network: Network, images: Tensor) -> None:
+        model = network.config
+        crops, theta = network.look(as_input(images))
+        read = [
+            "".join(model.alphabet[digit] for digit in digits) for digits in answer(network, images).digits.tolist()
+        ]
+        draw_attention(
+            images.cpu().numpy(),
+            crops.reshape(len(images), -1, *model.glimpse_size).cpu().numpy(),
+            None if theta is None else theta.cpu().numpy(),
+            read,
+            self.folder / "attention.png",
+        )
