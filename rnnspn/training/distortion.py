@@ -42,11 +42,11 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str =
     digits = SPLITS[split]
     for first in range(digits.start, digits.stop, _CHUNK):
         chunk = images[first : min(first + _CHUNK, digits.stop)]
-        share = strength * torch.rand(len(chunk), 1, generator=generator)
-        grid = _bent_grid(share, chunk.shape[-1], generator).to(images.device)
+        share = (strength * torch.rand(len(chunk), 1, generator=generator)).to(images.device)
+        grid = _bent_grid(share, chunk.shape[-1], generator)
         moved = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp
-        pixels = _PEN_PIXELS * share * torch.randn(len(chunk), 1, generator=generator)
-        chunk.copy_(_with_another_pen(moved, pixels.to(images.device)).squeeze(1).round().clamp(0, 255))
+        pixels = _PEN_PIXELS * share * torch.randn(len(chunk), 1, generator=generator).to(images.device)
+        chunk.copy_(_with_another_pen(moved, pixels).squeeze(1).round().clamp(0, 255))
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
 
 
@@ -92,15 +92,15 @@ def _affine(turn: Tensor, scales: tuple[Tensor, Tensor], slant: Tensor, shift: t
 
 def _bent_grid(share: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Return where each pixel of each bent digit comes from, float (n, S, S, 2), -1 and +1 at the border pixels."""
-    count = len(share)
-    turn, stretch_x, stretch_y, slant = (share * torch.randn(count, 4, generator=generator)).unbind(1)
+    count, device = len(share), share.device  # what is drawn on the CPU is the same for every device, and little
+    turn, stretch_x, stretch_y, slant = (share * torch.randn(count, 4, generator=generator).to(device)).unbind(1)
     theta = _affine(
         turn=_TURN * turn,
         scales=(torch.exp(_STRETCH * stretch_x), torch.exp(_STRETCH * stretch_y)),
         slant=_SLANT * slant,
-        shift=(torch.zeros(count), torch.zeros(count)),
+        shift=(torch.zeros_like(turn), torch.zeros_like(turn)),
     )
-    points = torch.randn(count, 2, _CONTROL_POINTS, _CONTROL_POINTS, generator=generator)
+    points = torch.randn(count, 2, _CONTROL_POINTS, _CONTROL_POINTS, generator=generator).to(device)
     shift = F.interpolate(points, size=(side, side), mode="bilinear", align_corners=True)
     pixels = _SHIFT_PIXELS * share.reshape(-1, 1, 1, 1)
     grid = F.affine_grid(theta, [count, 1, side, side], align_corners=True)
