@@ -31,7 +31,7 @@ AROUND, ZOOM, CAPTION = 10, 2, 18
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, nargs="?", default=MODEL)
+    parser.add_argument("model", type=Path, nargs="?", default=MODEL, help="a checkpoint or an .onnx file")
     parser.add_argument("--count", type=int, default=12_000)
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()

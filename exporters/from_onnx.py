@@ -49,7 +49,9 @@ def checkpoint_of(path: Path) -> Checkpoint:
     try:
         config = _run_config(model.metadata, stored)
     except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{path} lacks what training needs ({error}); export it again, in float32") from None
+        raise CheckpointError(
+            f"{path} lacks what training needs ({error}); export it again with --precision fp32"
+        ) from None
     return Checkpoint(config, {"exported_file": model.sha256}, _weights(Network(config.model), stored, path))
 
 
@@ -73,7 +75,9 @@ def _weights(network: Network, stored: dict[str, Tensor], path: Path) -> dict[st
         if found is None:
             found = _unnamed(weight, [tensor for other, tensor in stored.items() if not other.startswith(_PREFIX)])
         if found is None or found.dtype != weight.dtype or found.shape != weight.shape:
-            raise CheckpointError(f"{path} does not hold {name} in float32; export it again, in float32")
+            raise CheckpointError(
+                f"{path} does not hold {name} as it was trained; export it again with --precision fp32"
+            )
         weights[name] = found * 255 if name in _FOLDED else found
     return weights
 

@@ -19,6 +19,8 @@ _KEEPING_ZEROS = ("Relu", "MaxPool")
 """What may stand between two convolutions."""
 _WIDENING = ("Cast", "Mul")
 """What makes weights of those that are stored in fewer bits, of the same shape."""
+_RANK = 4
+"""Of the weights of a convolution of pictures: filters, channels, rows, columns."""
 
 
 def channel_block() -> int:
@@ -28,42 +30,52 @@ def channel_block() -> int:
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return 1
-    extensions = np.show_config(mode="dicts")["SIMD Extensions"]
-    found = (*extensions["baseline"], *extensions.get("found", ()))
+    known = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    found = (*known.get("baseline", ()), *known.get("found", ()))
     return 16 if any(name.startswith("AVX512") or name == "X86_V4" for name in found) else 8
 
 
 def filled(model: bytes, block: int) -> bytes:
-    """Return a model in which every convolution that feeds another one, and nothing else, has whole blocks of channels.
+    """Fill up every convolution that feeds another one, and nothing else, to whole blocks of channels.
 
     The zeros are added by nodes that the runtime folds away when it loads the model, whatever weights are stored in.
 
     Args:
         model: A serialised model.
         block: Channels of a block.
+
+    Returns:
+        The model, serialised; the same bytes where there is nothing to fill.
     """
     import onnx
 
     proto = onnx.load_from_string(model)
     graph = proto.graph
-    padding: dict[str, list[NodeProto]] = {}  # by what the padded convolution makes
+    padding: dict[str, list[NodeProto]] = {}  # by the output of the convolution that they are for
 
     def pad(convolution: "NodeProto", place: int, axis: int, rank: int, channels: int) -> None:
         """Add channels to the weights or the bias of a convolution, along an axis."""
         amounts = np.zeros((2, rank), np.int64)
         amounts[1, axis] = channels
-        values, output = convolution.input[place], convolution.output[0]
+        values, (output,) = convolution.input[place], convolution.output
         name = f"filled.{output}.{place}.{axis}"
         graph.initializer.append(onnx.numpy_helper.from_array(amounts.flatten(), f"{name}.pads"))
         padding.setdefault(output, []).append(onnx.helper.make_node("Pad", [values, f"{name}.pads"], [name]))
         convolution.input[place] = name
 
     for first, second, channels in list(_neighbours(graph)):
-        if missing := -channels % block:
-            pad(first, 1, 0, 4, missing)
+        missing = -channels % block
+        if 0 < missing <= channels:  # else it costs more than it brings
+            pad(first, 1, 0, _RANK, missing)
             pad(first, 2, 0, 1, missing)
-            pad(second, 1, 1, 4, missing)
-    nodes = [made for node in graph.node for made in (*padding.get("".join(node.output), ()), node)]
+            pad(second, 1, 1, _RANK, missing)
+    if not padding:
+        return model
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            nodes += padding.pop(node.output[0], [])
+        nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
     graph.ClearField("value_info")  # sizes of before
@@ -76,23 +88,21 @@ def _neighbours(graph: "GraphProto") -> "Iterator[tuple[NodeProto, NodeProto, in
     readers = Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     sources: dict[str, NodeProto] = {}  # the convolution whose channels a value still has
-    for node in filter(_is_wired, graph.node):
+    for node in graph.node:
+        if not node.input or len(node.output) != 1:
+            continue
         source = sources.get(node.input[0]) if readers[node.input[0]] == 1 else None
         if node.op_type in _WIDENING and node.input[0] in shapes:
             shapes[node.output[0]] = shapes[node.input[0]]
         elif source and node.op_type in _KEEPING_ZEROS:
             sources[node.output[0]] = source
-        elif _is_plain(node):
+        elif _is_plain(node) and len(shapes.get(node.input[1], ())) == _RANK:
             if source:
-                yield source, node, shapes.get(source.input[1], (0,))[0]
+                yield source, node, shapes[source.input[1]][0]
             sources[node.output[0]] = node
-
-
-def _is_wired(node: "NodeProto") -> bool:
-    return bool(node.input and node.output)
 
 
 def _is_plain(node: "NodeProto") -> bool:
     """Tell whether a node is a convolution of all its channels, with a bias."""
     groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
-    return node.op_type == "Conv" and len(node.input) == 3 and groups in ([], [1])
+    return node.op_type == "Conv" and len(node.input) == 3 and all(node.input) and groups in ([], [1])

@@ -60,12 +60,14 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the bytes look like
     if provider.startswith("cuda"):
         return _on_cuda(runtime, model, options, tf32=provider.endswith("tf32"))
     if provider.startswith("openvino"):
         return _on_openvino(runtime, model, options, "bf16" if provider.endswith("bfloat16") else "f32")
+    block = channel_block()
     try:
-        model = filled(model, channel_block())
+        model = filled(model, block)
         return runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cpu"]], enable_fallback=False)
     except Exception as error:
         raise ModelFileError(f"{path}: ONNX Runtime refuses it: {one_line(error)}; export it again") from error

@@ -13,11 +13,11 @@ from rnnspn.models.networks import Network
 from rnnspn.training.evaluation import answer, as_input
 
 _SECONDS = 30.0
-"""Least time between two, which take a second: on a GPU, an epoch takes hardly longer."""
+"""Least time between two drawings, which take a second: on a GPU, an epoch takes hardly longer."""
 
 
 class Drawings:
-    """Draws into a run folder now and then, and at the end.
+    """Draws into a run folder.
 
     Args:
         folder: The run folder.
@@ -27,22 +27,25 @@ class Drawings:
         self.folder = folder
         self._drawn = -math.inf
 
-    def draw(self, network: Network, images: Tensor, epochs: list[dict[str, Any]], last: bool) -> None:
-        """Draw, unless that was done only just before.
+    @property
+    def due(self) -> bool:
+        """Whether the last ones are old enough."""
+        return time.monotonic() - self._drawn >= _SECONDS
+
+    def draw(self, network: Network, images: Tensor, epochs: list[dict[str, Any]]) -> None:
+        """Draw both.
 
         Args:
             network: Of the weights of the moment.
             images: uint8 (n, H, W), what it looks at.
             epochs: The records of the run's epochs.
-            last: Whether these are the run's last drawings, which are always drawn.
 
         Raises:
             OutputError: The run folder cannot be written.
         """
-        if last or time.monotonic() - self._drawn >= _SECONDS:
-            draw_curves(epochs, self.folder / "curves.png")
-            self._draw_attention(network, images)
-            self._drawn = time.monotonic()
+        draw_curves(epochs, self.folder / "curves.png")
+        self._draw_attention(network, images)
+        self._drawn = time.monotonic()
 
     @torch.no_grad()
     def _draw_attention(self, network: Network, images: Tensor) -> None:

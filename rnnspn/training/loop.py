@@ -110,9 +110,9 @@ class Trainer:
                 return False
             self.save()  # validating takes its time
             self._close_epoch(validation)
-            if self.processes.writes:
+            if self.processes.writes and (self.finished or self.drawings.due):
                 images = (validation or batches.at(self.tally.step - 1)).images[:3]
-                self.drawings.draw(self.averaged, images, self.tally.epochs, last=self.finished)
+                self.drawings.draw(self.averaged, images, self.tally.epochs)
             self.save()
         return True
 

@@ -56,7 +56,7 @@ def test_the_bundled_model_comes_back_and_is_exported_to_the_same_weights() -> N
 
 def test_weights_in_fewer_bits_do_not_come_back(checkpoint: Path, tmp_path: Path) -> None:
     to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="int8", max_accuracy_drop=100)
-    with pytest.raises(CheckpointError, match="export it again, in float32"):
+    with pytest.raises(CheckpointError, match="export it again with --precision fp32"):
         checkpoint_of(tmp_path / "small.onnx")
 
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rnnspn.contract import METADATA_KEY
 from rnnspn.errors import ModelFileError
 from rnnspn.inference import model_file
+from rnnspn.inference.session import open_engine
 from tests import handmade
 
 
@@ -320,6 +321,19 @@ def test_a_model_that_the_runtime_would_take_for_ort_format_is_refused(model_pat
     disguised.write_bytes(unknown_field + model_path.read_bytes())
     assert onnx.load(disguised).graph == onnx.load(model_path).graph
     assert "ORT format" in _refusal(disguised)
+
+
+def test_the_runtime_is_not_given_a_model_in_ort_format_by_its_makers_name(tmp_path):
+    named = onnx.load(model_file.bundled())
+    named.producer_name = "ORTM then more"  # at byte 4 once the model is written again, with its channels filled
+    plain, behind = onnx.ModelProto(), onnx.ModelProto()
+    plain.CopyFrom(named)
+    plain.ClearField("producer_name")
+    behind.producer_name = named.producer_name
+    disguised = tmp_path / "disguised.onnx"
+    disguised.write_bytes(plain.SerializeToString() + behind.SerializeToString())
+    engine = open_engine(model_file.load(disguised), "cpu")
+    assert engine.run(np.zeros((1, 100, 100), np.uint8)).digits.shape == (1, 3)
 
 
 def _with_weight(values: np.ndarray, where: str) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from PIL import Image
 from rnnspn.contract import ModelMetadata
 from rnnspn.errors import ImageError, ModelFileError
 from rnnspn.inference import images, model_file
+from rnnspn.inference.layout import filled
 from tests import handmade
 from tests.torture.reading import CODES
 
@@ -75,6 +76,7 @@ def check_model(data: bytes, place: Path) -> str:
     assert [value.name for value in graph.input] == ["images"]
     assert {value.name for value in graph.output} == outputs
     assert not any(tensor.external_data for tensor in graph.initializer)
+    assert onnx.ModelProto.FromString(filled(data, 16)).graph.output == graph.output
     return "accepted"
 
 
