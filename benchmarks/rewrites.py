@@ -3,7 +3,7 @@
 Exports a network as it is, with one rewrite at a time, with all but one, and with all; runs every file on one thread,
 in turn, several times over. The time of sampling depends on where the glimpses lie: give a trained checkpoint.
 
-Run: python benchmarks/rewrites.py [CHECKPOINT] [--batch 16] [--rounds 9]
+Run: python benchmarks/rewrites.py [CHECKPOINT] [--batch 32] [--rounds 9]
 """
 
 import argparse
@@ -39,14 +39,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=MODEL)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     network = checkpoint_of(options.checkpoint).network()
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(options.batch))[0]
     choices = {"none": set(), **{name: {name} for name in REWRITES}}
     choices |= {f"all but {name}": REWRITES.keys() - {name} for name in REWRITES} | {"all": set(REWRITES)}
-    sessions = {name: open_session(network, chosen) for name, chosen in choices.items()}
+    sessions = {name: open_session(network, chosen, channel_block()) for name, chosen in choices.items()}
+    sessions |= {f"all, in blocks of {block}": open_session(network, set(REWRITES), block) for block in (8, 16)}
     seconds = measure(sessions, pictures, options.rounds)
     table = Table("rewrites", "images/s", "ratio", title=f"{options.checkpoint}, batch {options.batch}")
     for name, value in seconds.items():
@@ -57,13 +58,13 @@ def main() -> None:
         print(f"{name}: {what}")
 
 
-def open_session(network: Network, chosen: set[str]) -> onnxruntime.InferenceSession:
-    """Export with the chosen rewrites and load the file on one thread."""
+def open_session(network: Network, chosen: set[str], block: int) -> onnxruntime.InferenceSession:
+    """Export with the chosen rewrites and load the file on one thread, filled up to blocks of some size."""
     exported = {name: name in chosen for name in REWRITES if name != "fill"}
     content = build_graph(network, **exported).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    content = filled(content, channel_block()) if "fill" in chosen else content
+    content = filled(content, block) if "fill" in chosen else content
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
