@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
@@ -28,6 +26,8 @@ def channel_block() -> int:
 
     Source: MLAS, the runtime's own kernels; on ARM only builds that ask for it have a blocked layout.
     """
+    import numpy as np
+
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return 1
     known = np.show_config(mode="dicts").get("SIMD Extensions", {})
@@ -47,6 +47,7 @@ def filled(model: bytes, block: int) -> bytes:
     Returns:
         The model, serialised; the same bytes where there is nothing to fill.
     """
+    import numpy as np
     import onnx
 
     proto = onnx.load_from_string(model)

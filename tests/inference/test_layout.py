@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference import layout, model_file, providers
+from rnnspn.inference import model_file, providers
 from rnnspn.inference.layout import channel_block, filled
 
 CHANNELS = (5, 12, 4)
@@ -194,5 +194,5 @@ def test_the_block_follows_the_processor(
     monkeypatch.setattr(platform, "machine", lambda: machine)
     extensions = {"baseline": ["SSE2"], "found": found, "not found": ["AVX512_SPR"]}
     known = {} if found is None else {"SIMD Extensions": extensions}  # NumPy leaves out what is empty
-    monkeypatch.setattr(layout.np, "show_config", lambda mode: known)
+    monkeypatch.setattr(np, "show_config", lambda mode: known)
     assert channel_block() == block
