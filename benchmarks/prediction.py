@@ -7,6 +7,7 @@ Run: python benchmarks/prediction.py [--count 10000] [--runs 5] [--model bundled
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -104,7 +105,8 @@ def split(items: np.ndarray, size: int) -> list[np.ndarray]:
 
 def command(*arguments: str) -> None:
     """Run the program to its end."""
-    subprocess.run([*COMMAND, *arguments], cwd=ROOT, check=True, capture_output=True)
+    caching = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([*COMMAND, *arguments], cwd=ROOT, check=True, capture_output=True, env=caching)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import onnx
@@ -6,6 +7,9 @@ from PIL import Image
 
 from rnnspn.inference.predictor import Predictor
 from tests import handmade
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background, whose children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
