@@ -28,10 +28,10 @@ test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxr
 	OMP_NUM_THREADS=1 $(VENV)/gpu-package/bin/python -m pytest --numprocesses auto --dist loadfile -m 'not slow' \
 	  tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py tests/cli/test_main.py tests/cli/test_predict.py
 
-examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C
+examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C++
 	cd examples/javascript && npm install --no-audit --no-fund
-	rm -rf examples/c/include && mkdir examples/c/include
-	cd examples/c/include && npm pack --silent com.github.asus4.onnxruntime@0.4.9 >/dev/null \
+	rm -rf examples/cpp/include && mkdir examples/cpp/include
+	cd examples/cpp/include && npm pack --silent com.github.asus4.onnxruntime@0.4.9 >/dev/null \
 	  && echo "$(HEADERS_SHA256)  com.github.asus4.onnxruntime-0.4.9.tgz" | sha256sum --check --quiet \
 	  && tar -xzf *.tgz --wildcards --strip-components 7 '*-simulator/onnxruntime.framework/Headers/*.h' && rm *.tgz
 

@@ -36,7 +36,25 @@ def test_people_get_a_table_and_pytorch_beside_it(tmp_path: Path) -> None:
     assert [line.split("  ")[0].strip() for line in out.splitlines()[1:]] == ["cpu", "cpu, decoding", "PyTorch"]
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(("--batch", "0"), 2), (("none.onnx",), 2)])
+def test_providers_stand_beside_each_other(tmp_path: Path) -> None:
+    code, out, err = rnnspn(
+        tmp_path, "bench", "bundled", "--provider", "cpu", "--provider", "auto", "--provider", "cpu",
+        "--batch", "2", "--seconds", "0.05", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line.split()[:2] for line in err.splitlines()[1:]] == [["provider:", "cpu"]] * 2
+    assert len(json.loads(out)["timings"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--batch", "0"), 2),
+        (("none.onnx",), 2),
+        (("--provider", "tpu"), 2),
+        (("bundled", "--provider", "cpu", "--provider", "cuda"), 4),
+    ],
+)
 def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
     got, out, err = rnnspn(tmp_path, "bench", *arguments)
     assert (got, out, len(err.splitlines())) == (code, "", 1)

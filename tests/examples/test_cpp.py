@@ -16,15 +16,15 @@ from rnnspn.inference import model_file
 from tests import handmade
 from tests.cli.program import ROOT
 
-FOLDER = ROOT / "examples" / "c"
+FOLDER = ROOT / "examples" / "cpp"
 LIBRARIES = sorted(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
 Client = Callable[..., tuple[int, str, str]]
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler"),
+    pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler"),
     pytest.mark.skipif(not LIBRARIES, reason="this onnxruntime carries no shared library"),
     pytest.mark.skipif(
-        not (FOLDER / "include" / "onnxruntime_c_api.h").is_file(), reason="its headers are not there: make examples"
+        not (FOLDER / "include" / "onnxruntime_cxx_api.h").is_file(), reason="its headers are not there: make examples"
     ),
 ]
 
@@ -35,8 +35,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Client:
     folder = tmp_path_factory.mktemp("client")
     library = folder / "libonnxruntime.so.1"  # the name by which the library calls itself, which the wheel leaves out
     library.symlink_to(LIBRARIES[0])
-    strict = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-I", FOLDER / "include")
-    command = ["cc", *strict, FOLDER / "read.c", library, f"-Wl,-rpath,{folder}", "-o", folder / "read"]
+    strict = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-I", FOLDER / "include")
+    command = ["c++", *strict, FOLDER / "read.cpp", library, f"-Wl,-rpath,{folder}", "-o", folder / "read"]
     subprocess.run(command, check=True)
 
     def run(*arguments: object) -> tuple[int, str, str]:
