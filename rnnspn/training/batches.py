@@ -1,6 +1,7 @@
 """What a run learns from: the batch of any step, and the pictures it is validated on.
 
 A batch is a pure function of its step, so a resumed run sees exactly what an uninterrupted one would have seen.
+A process that trains beside others makes its share of a batch alone.
 
 Shapes: B pictures, T steps, H x W pixels.
 """
@@ -21,7 +22,10 @@ from rnnspn.data.examples import Examples, fits_authors_2015, held_out, labelled
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences, render
 from rnnspn.errors import ConfigError
-from rnnspn.training.distortion import distorted, jolted
+from rnnspn.training.distortion import distorted, draw_jolts, jolted
+
+WHOLE = slice(None)
+"""The share of a process that trains alone."""
 
 
 @dataclass(frozen=True)
@@ -39,36 +43,44 @@ class Pictures:
     labels: Tensor
     centres: Tensor | None = None
 
-    def share(self, chosen: slice | Tensor) -> "Pictures":
-        """Return some of the pictures."""
+    def some(self, chosen: Tensor) -> "Pictures":
+        """Return the pictures of the given indices."""
         centres = None if self.centres is None else self.centres[chosen]
         return Pictures(self.images[chosen], self.labels[chosen], centres)
 
 
 class Batches(Protocol):
-    """Anything that can make the training batch of a step."""
+    """Anything that can make this process's share of the training batch of a step."""
 
     def at(self, step: int) -> Pictures:
-        """Return the batch of a step, counted from 0 over the whole run."""
+        """Return the share of the batch of a step, counted from 0 over the whole run."""
 
 
 class SynthesisedBatches:
-    """New pictures at every step, made on the device, of digits bent anew every epoch."""
+    """New pictures at every step, made on the device, of digits bent anew every epoch.
 
-    def __init__(self, sequences: Sequences, config: TrainConfig, device: torch.device) -> None:
+    Args:
+        sequences: The supply.
+        config: Gives batch, epoch, seed and distortion.
+        device: Where the digits are.
+        share: Which pictures of each batch to make.
+    """
+
+    def __init__(self, sequences: Sequences, config: TrainConfig, device: torch.device, share: slice = WHOLE) -> None:
         self._sequences = sequences
         self._config = config
         self._device = device
+        self._share = share
         self._bent: tuple[int, Sequences] = (-1, sequences)
 
     def at(self, step: int) -> Pictures:
-        """Return the batch of a step."""
+        """Return the share of the batch of a step."""
         first, last = step * self._config.batch, (step + 1) * self._config.batch
         sequences = self._of_epoch(step // self._config.steps_per_epoch)
         # NumPy's indexing is the faster one on the CPU
         on_cpu = self._device.type == "cpu"
         indices = np.arange(first, last) if on_cpu else torch.arange(first, last, device=self._device)
-        place = sequences.place(indices)
+        place = sequences.place(indices[self._share])
         images, labels = render(sequences.mnist, place, sequences.height, sequences.width)
         centres = torch.as_tensor(place.centres(sequences.height, sequences.width)).float()
         return Pictures(torch.as_tensor(images), torch.as_tensor(labels).long(), centres)
@@ -89,16 +101,18 @@ class FixedBatches:
         pictures: The set, n pictures.
         config: Gives batch and seed.
         distortion: How far every picture is moved, turned and stretched each time, 0 for not at all.
+        share: Which pictures of each batch to return.
     """
 
-    def __init__(self, pictures: Pictures, config: TrainConfig, distortion: float = 0.0) -> None:
+    def __init__(self, pictures: Pictures, config: TrainConfig, distortion: float = 0.0, share: slice = WHOLE) -> None:
         self._pictures = pictures
         self._config = config
         self._distortion = distortion
+        self._share = share
         self._orders: dict[int, Tensor] = {}
 
     def at(self, step: int) -> Pictures:
-        """Return the batch of a step; a batch may end one pass and begin the next."""
+        """Return the share of the batch of a step; a batch may end one pass and begin the next."""
         count, first = len(self._pictures.images), step * self._config.batch
         last = first + self._config.batch
         passes = range(first // count, (last - 1) // count + 1)
@@ -107,10 +121,11 @@ class FixedBatches:
         chosen = torch.cat(
             [orders[number][max(0, first - number * count) : last - number * count] for number in passes]
         )
-        pictures = self._pictures.share(chosen)
+        pictures = self._pictures.some(chosen[self._share])
         if not self._distortion:
             return pictures
-        images, centres = jolted(pictures.images, pictures.centres, self._distortion, self._config.seed, step)
+        jolts = draw_jolts(self._config.batch, self._distortion, self._config.seed, step)[self._share]
+        images, centres = jolted(pictures.images, pictures.centres, jolts)
         return Pictures(images, pictures.labels, centres)
 
     def _order(self, number: int) -> Tensor:
@@ -120,8 +135,17 @@ class FixedBatches:
         return torch.from_numpy(order).to(self._pictures.images.device)
 
 
-def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, device: torch.device) -> Batches:
+def training_batches(
+    data: DataConfig, model: ModelConfig, config: TrainConfig, device: torch.device, share: slice = WHOLE
+) -> Batches:
     """Return the training batches of a run.
+
+    Args:
+        data: Where the pictures come from.
+        model: Gives their shape.
+        config: How the run trains.
+        device: Where the batches are to be.
+        share: Which pictures of each batch this process trains on.
 
     Raises:
         ConfigError: The source does not have the model's shape.
@@ -129,17 +153,17 @@ def training_batches(data: DataConfig, model: ModelConfig, config: TrainConfig, 
     """
     if data.source not in (SYNTHESIS, AUTHORS_2015):
         own = labelled_folder(Path(data.source), model, "train" if data.validation else None)
-        return FixedBatches(_on(device, own), config, config.distortion)
+        return FixedBatches(_on(device, own), config, config.distortion, share)
     splits = ("train",) if data.validation else ("train", "validation")
     mnist = load_mnist()
     if data.source == SYNTHESIS:
         digits = mnist if device.type == "cpu" else mnist.to(device)
-        return SynthesisedBatches(sequences(digits, "+".join(splits), data, model), config, device)
+        return SynthesisedBatches(sequences(digits, "+".join(splits), data, model), config, device, share)
     if not fits_authors_2015(model):
         raise ConfigError("authors-2015 has three digits on 100x100 pixels; use --data synthesis for other shapes")
     images, labels = zip(*(authors_2015(mnist, split) for split in splits), strict=True)
     published = Examples(AUTHORS_2015, np.concatenate(images), np.concatenate(labels).astype(np.int64))
-    return FixedBatches(_on(device, published), config)
+    return FixedBatches(_on(device, published), config, share=share)
 
 
 def held_out_pictures(split: str, data: DataConfig, model: ModelConfig, device: torch.device) -> Pictures:

@@ -50,22 +50,31 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str =
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
 
 
-def jolted(
-    images: Tensor, centres: Tensor | None, strength: float, seed: int, step: int
-) -> tuple[Tensor, Tensor | None]:
+def draw_jolts(count: int, strength: float, seed: int, step: int) -> Tensor:
+    """Draw how each picture of a batch is to be changed.
+
+    Args:
+        count: Pictures in the batch, n.
+        strength: How far, 1 for as far as a camera held by hand.
+        seed: Seed of a run.
+        step: Every step has its own changes, which depend on nothing but the seed and the step.
+
+    Returns:
+        float (n, 7), a row for each picture.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    return strength * torch.randn(count, 7, generator=generator)
+
+
+def jolted(images: Tensor, centres: Tensor | None, jolts: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return pictures moved, turned, stretched and slanted a little, and made fainter or stronger, each by itself.
 
     Args:
         images: uint8 (n, H, W), 0 background.
         centres: What lies where in them, float (n, T, 2), (x, y) from -1 to +1, or None; it moves with them.
-        strength: How far, 1 for as far as a camera held by hand.
-        seed: Seed of a run.
-        step: Every step has its own changes, which depend on nothing but the seed and the step.
+        jolts: Rows of `draw_jolts`, float (n, 7).
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
-    turn, stretch, aspect, slant, right, down, gain = (
-        strength * torch.randn(len(images), 7, generator=generator)
-    ).unbind(1)
+    turn, stretch, aspect, slant, right, down, gain = jolts.unbind(1)
     theta = _affine(
         turn=_TILT * turn,
         scales=(torch.exp(_ZOOM * (stretch + aspect / 2)), torch.exp(_ZOOM * (stretch - aspect / 2))),

@@ -96,14 +96,15 @@ class Trainer:
         """
         if self.finished:
             return True
-        batches = training_batches(self.config.data, self.config.model, self.config.train, self.device)
+        config = self.config
+        batches = training_batches(config.data, config.model, config.train, self.device, self.processes.share)
         validation = None
-        if self.config.data.validation:
-            validation = held_out_pictures("validation", self.config.data, self.config.model, self.device)
+        if config.data.validation:
+            validation = held_out_pictures("validation", config.data, config.model, self.device)
         if self.processes.writes:  # data that cannot be had leave no folder behind
             if self.tally.step == 0:
                 self.save()  # a run can be gone on with from its first moment
-            write_text(self.folder / "config.json", json.dumps(self.config.to_dict(), indent=2) + "\n")
+            write_text(self.folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         while not self.finished:
             if not self._train_epoch(batches):
                 self.save()
@@ -164,14 +165,16 @@ class Trainer:
     def take_step(self, pictures: Pictures) -> torch.Tensor:
         """Take one optimiser step on this process's share of a batch.
 
+        Args:
+            pictures: The share.
+
         Returns:
             What the share adds to the batch's mean loss, and its number of wrong digits, float (2,).
 
         Raises:
             TrainingError: The loss is no finite number.
         """
-        config, step, share = self.config.train, self.tally.step, self.processes.share
-        pictures = pictures.share(share)
+        config, step = self.config.train, self.tally.step
         rate = dropout_rate(config, step)
         if rate:
             self.network.set_dropout(rate)

@@ -20,6 +20,7 @@ from rnnspn.training.batches import (
     ahead,
     training_batches,
 )
+from rnnspn.training.processes import Processes
 from rnnspn.training.recipes import train_config
 
 CPU = torch.device("cpu")
@@ -156,9 +157,30 @@ def test_a_glimpse_at_a_centre_holds_the_digit() -> None:
     assert seen.item() == 1.0
 
 
-def test_a_share_keeps_pictures_labels_and_centres_together() -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_a_share_is_made_of_the_pictures_that_the_whole_batch_has(own: bool, tmp_path: Path) -> None:
+    if own:
+        write_samples(tmp_path, Sequences(load_mnist(), "train"), 20)
+        head, *lines = (tmp_path / "labels.csv").read_text().split()
+        placed = [f"{line},{20 + number},30,{60 - number},40" for number, line in enumerate(lines)]
+        (tmp_path / "labels.csv").write_text("\n".join([f"{head},x1,y1,x2,y2", *placed]))
+    data = DataConfig(source=str(tmp_path)) if own else DataConfig()
+    config = train_config("best", RNN, batch=6, distortion=float(own))
+    whole = training_batches(data, RNN, config, CPU).at(2)
+    assert whole.centres is not None
+    for rank in range(2):
+        share = Processes(rank, 2).share
+        part = training_batches(data, RNN, config, CPU, share).at(2)
+        assert part.centres is not None
+        assert part.images.shape == (3, 100, 100)
+        assert torch.equal(part.images, whole.images[share])
+        assert torch.equal(part.labels, whole.labels[share])
+        torch.testing.assert_close(part.centres, whole.centres[share])
+
+
+def test_some_pictures_keep_their_labels_and_centres() -> None:
     whole = Pictures(torch.arange(6), torch.arange(6) * 10, torch.arange(6) * 100)
-    part = whole.share(slice(1, None, 2))
+    part = whole.some(torch.tensor([1, 3, 5]))
     assert part.centres is not None
     assert [part.images.tolist(), part.labels.tolist(), part.centres.tolist()] == [
         [1, 3, 5],

@@ -7,7 +7,7 @@ import torch
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.training import distortion
-from rnnspn.training.distortion import distorted, jolted
+from rnnspn.training.distortion import distorted, draw_jolts, jolted
 
 FEWER = {"train": range(5_000), "validation": range(5_000, 6_000), "train+validation": range(6_000)}
 TRAIN, VALIDATION, TEST = FEWER["train"], FEWER["validation"], range(6_000, 7_000)
@@ -84,7 +84,7 @@ def test_arrays_and_tensors_bend_alike(mnist: Mnist, bent: Mnist) -> None:
 def test_jolted_pictures_depend_on_nothing_but_seed_and_step() -> None:
     images = torch.from_numpy(Sequences(load_mnist(), "train").pictures(np.arange(6))[0])
     once, again, later, elsewhere = (
-        jolted(images, None, 1.0, seed, step)[0] for seed, step in ((3, 9), (3, 9), (3, 10), (4, 9))
+        jolted(images, None, draw_jolts(6, 1.0, seed, step))[0] for seed, step in ((3, 9), (3, 9), (3, 10), (4, 9))
     )
     assert torch.equal(once, again)
     assert not torch.equal(once, later)
@@ -93,8 +93,8 @@ def test_jolted_pictures_depend_on_nothing_but_seed_and_step() -> None:
 
 def test_jolted_pictures_are_still_the_same_pictures() -> None:
     images = torch.from_numpy(Sequences(load_mnist(), "train").pictures(np.arange(200))[0])
-    assert (jolted(images, None, 1e-4, seed=0, step=0)[0].float() - images).abs().mean() < 0.5
-    moved = jolted(images, None, 1.0, seed=0, step=0)[0].float()
+    assert (jolted(images, None, draw_jolts(200, 1e-4, seed=0, step=0))[0].float() - images).abs().mean() < 0.5
+    moved = jolted(images, None, draw_jolts(200, 1.0, seed=0, step=0))[0].float()
     ink = moved.sum((1, 2)) / images.float().sum((1, 2))
     assert 0.9 < ink.median() < 1.1
     assert (moved - images).abs().mean() > 5
@@ -106,7 +106,7 @@ def test_what_lies_somewhere_in_a_picture_is_jolted_with_it() -> None:
     images = torch.zeros(40, height, width, dtype=torch.uint8)
     images[:, row - 2 : row + 3, column - 2 : column + 3] = 200
     place = torch.tensor([column / (width - 1), row / (height - 1)]) * 2 - 1
-    moved, centres = jolted(images, place.expand(40, 2, 2), 1.0, seed=1, step=2)
+    moved, centres = jolted(images, place.expand(40, 2, 2), draw_jolts(40, 1.0, seed=1, step=2))
     assert centres is not None
     assert centres.shape == (40, 2, 2)
     ink = moved.float()
