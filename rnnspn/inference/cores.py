@@ -1,11 +1,27 @@
-"""How many processor cores this process may really use."""
+"""Which processor this is, and how many of its cores this process may really use."""
 
 import math
 import os
+import platform
 from pathlib import Path
 
+_CPU_INFO = Path("/proc/cpuinfo")
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def processor_name(cpu_info: Path = _CPU_INFO) -> str:
+    """Return the maker's name of the processor, or its architecture where Linux does not tell.
+
+    Args:
+        cpu_info: What Linux says of its processors.
+    """
+    try:
+        lines = cpu_info.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
 
 
 def available_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:

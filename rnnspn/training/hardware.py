@@ -1,4 +1,4 @@
-"""What a machine is good at: where to train on it, in which precision, and how memory is kept."""
+"""What a machine is and is good at: where to train on it, in which precision, and how memory is kept."""
 
 import ctypes
 import os
@@ -6,6 +6,7 @@ import os
 import torch
 
 from rnnspn.errors import ConfigError
+from rnnspn.inference.cores import processor_name
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -24,6 +25,13 @@ def pick_device(wanted: str) -> torch.device:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun gives each process its own
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(wanted)
+
+
+def name_of(device: torch.device) -> str:
+    """Name what a run is trained on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads, {processor_name()}"
 
 
 def is_fast_in_bfloat16(device: torch.device) -> bool:

@@ -1,7 +1,6 @@
 """Table 1 of the paper, row by row: train, choose on the validation set, look once at the test set."""
 
 import json
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from rnnspn.files import write_text
 from rnnspn.scores import Score, wilson_interval
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
+from rnnspn.training.hardware import name_of
 from rnnspn.training.loop import Trainer
 from rnnspn.training.recipes import RECIPES
 from rnnspn.training.tally import Observer
@@ -206,7 +206,7 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
     examples = held_out("test", config.data, config.model)
     score = Score.of(subject.answer(examples.images).digits, examples.labels)
     subject.log(examples.source, score)
-    result = Result(row, config, score, errors, epochs, hardware(device))
+    result = Result(row, config, score, errors, epochs, name_of(device))
     write_text(_result_file(row, plan), json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
@@ -236,16 +236,6 @@ def write_table(plan: Plan) -> Path:
     }
     write_text(path, json.dumps(document, indent=2) + "\n")
     return path
-
-
-def hardware(device: torch.device) -> str:
-    """Name what a run is trained on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(": ")[1] for line in lines if line.startswith("model name"))
-    return f"{torch.get_num_threads()} CPU threads, {next(names, platform.machine())}"
 
 
 def _runs(row: Row, plan: Plan) -> Iterator[tuple[Path, RunConfig]]:

@@ -1,9 +1,10 @@
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from rnnspn.inference.cores import available_cores
+from rnnspn.inference.cores import available_cores, processor_name
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +42,10 @@ def test_the_older_kind_of_limit_counts(tmp_path):
     (folder / "cpu.cfs_quota_us").write_text("400000")
     (folder / "cpu.cfs_period_us").write_text("100000")
     assert available_cores(tmp_path, tmp_path / "cgroup") == 4
+
+
+def test_a_processor_is_named_by_its_maker_or_its_architecture(tmp_path):
+    (tmp_path / "amd").write_text("processor\t: 0\nmodel name\t: AMD EPYC 7B13\nflags\t\t: sse\nmodel name\t: other\n")
+    (tmp_path / "arm").write_text("processor\t: 0\nCPU part\t: 0xd0c\n")
+    assert processor_name(tmp_path / "amd") == "AMD EPYC 7B13"
+    assert processor_name(tmp_path / "arm") == processor_name(tmp_path / "missing") == platform.machine()
