@@ -9,7 +9,8 @@ from PIL import Image
 
 from tests.cli.program import ROOT, rnnspn, rnnspn_here, start
 
-TINY = ["train", "--epochs", "1", "--limit", "64"]
+TINY = ["train", "--epochs", "1", "--limit", "64", "--size", "nano"]
+RUN = "runs/rnn-spn-nano-d3-best"
 
 
 @pytest.fixture
@@ -40,13 +41,13 @@ def test_train_says_how_long_it_takes_and_how_good_it_got(workplace: Path) -> No
     lines = (workplace / "train.err").read_text().splitlines()
     assert any("to go at" in line for line in lines)
     assert any(line.startswith("epoch 1: loss") for line in lines)
-    assert lines[-1].endswith("runs/rnn-spn-d3-best")
+    assert lines[-1].endswith(RUN)
     assert (workplace / "train.out").read_text() == ""
 
 
 def test_export_takes_the_newest_run_and_says_how_well_it_agrees(workplace: Path) -> None:
     text = (workplace / "export.err").read_text()
-    assert "checkpoint: runs/rnn-spn-d3-best/model.safetensors" in text
+    assert f"checkpoint: {RUN}/model.safetensors" in text
     assert "agrees with PyTorch on 263 pictures" in text
 
 
@@ -74,7 +75,7 @@ def test_evaluate_gives_counts_and_intervals(workplace: Path) -> None:
 
 
 def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:
-    (look,) = (workplace / "runs" / "rnn-spn-d3-best" / "test.jsonl").read_text().splitlines()
+    (look,) = (workplace / RUN / "test.jsonl").read_text().splitlines()
     score = json.loads((workplace / "evaluate.out").read_text())
     assert json.loads(look)["wrong_digits"] == score["wrong_digits"]
     about = json.loads(rnnspn_here(workplace, "inspect", "model.onnx", "--json")[1])["metadata"]
@@ -161,14 +162,14 @@ def test_a_run_that_holds_nothing_out_cannot_be_judged_by_what_it_saw(tmp_path: 
 
 
 def test_a_small_network_has_a_folder_of_its_own_and_its_own_size(tmp_path: Path, mine: Path) -> None:
-    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name, "--size", "nano", "-d", "4")
+    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name, "-d", "4")
     assert code == 0
     assert err.splitlines()[-1].endswith("runs/rnn-spn-nano-d4-best")
     assert (tmp_path / "runs" / "rnn-spn-nano-d4-best" / "model.safetensors").stat().st_size < 2_400_000
 
 
 def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
-    code, _, err = rnnspn_here(workplace, *TINY, "--out", "runs/rnn-spn-d3-best")
+    code, _, err = rnnspn_here(workplace, *TINY, "--out", RUN)
     assert code == 5
     assert "already holds a run; add --resume" in err
 
@@ -182,7 +183,7 @@ def test_a_run_folder_in_use_is_not_overwritten(workplace: Path) -> None:
     ],
 )
 def test_resume_takes_no_other_values(workplace: Path, arguments: list[str], left_out: str) -> None:
-    code, _, err = rnnspn_here(workplace, "train", "--resume", "--out", "runs/rnn-spn-d3-best", *arguments)
+    code, _, err = rnnspn_here(workplace, "train", "--resume", "--out", RUN, *arguments)
     assert code == 2
     assert err == f"error: --resume goes on with the run's own values; leave out {left_out}\n"
 
@@ -216,7 +217,8 @@ def test_every_family_is_trained_judged_exported_and_reads(tmp_path: Path, mine:
 
 
 def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, mine: Path) -> None:
-    process = start(tmp_path, "train", "--data", mine.name, "--epochs", "2", "--limit", "1280", "--out", "run")
+    small = ["--size", "nano", "--epochs", "2", "--limit", "1280"]
+    process = start(tmp_path, "train", "--data", mine.name, *small, "--out", "run")
     assert process.stderr is not None
     assert "to go at" in process.stderr.readline()
     process.send_signal(signal.SIGINT)

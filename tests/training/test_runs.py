@@ -1,0 +1,88 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rnnspn.errors import CheckpointError, ConfigError, OutputError
+from rnnspn.training import runs
+
+
+@pytest.fixture(autouse=True)
+def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_gets_the_first_free_name_of_its_model_and_recipe() -> None:
+    best, conv = runs.new_config("rnn-spn", "best"), runs.new_config("conv", "paper")
+    assert runs.new_folder(None, best) == Path("runs/rnn-spn-d3-best")
+    assert runs.new_folder(None, conv) == Path("runs/conv-paper")
+    assert runs.new_folder(None, runs.new_config("rnn-spn", "best", size="nano", downsample=4), "nano") == Path(
+        "runs/rnn-spn-nano-d4-best"
+    )
+    for taken in ("rnn-spn-d3-best", "rnn-spn-d3-best-2"):
+        Path("runs", taken).mkdir(parents=True)
+    assert runs.new_folder(None, best) == Path("runs/rnn-spn-d3-best-3")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "model.safetensors", "config.json"])
+def test_a_folder_that_holds_a_run_is_not_given_to_another(name: str) -> None:
+    Path("taken").mkdir()
+    config = runs.new_config("rnn-spn", "best")
+    assert runs.new_folder(Path("taken"), config) == Path("taken")
+    Path("taken", name).touch()
+    with pytest.raises(OutputError, match="taken already holds a run"):
+        runs.new_folder(Path("taken"), config)
+
+
+def test_a_folders_labels_give_the_shape_and_the_length_of_an_epoch() -> None:
+    Path("mine").mkdir()
+    for count, images in ((30, 6_000), (7_000, 7_000), (70_000, 60_000)):
+        Path("mine/labels.csv").write_text("path,label\n" + "a.png,1x2y\n" * count)
+        config = runs.new_config("rnn-spn", "best", data="mine")
+        assert (config.model.steps, config.model.alphabet) == (4, "12xy")
+        assert config.train.epoch_images == images
+        assert config.data.source == str(Path("mine").absolute())
+
+
+def test_an_epoch_smaller_than_a_batch_is_one_batch() -> None:
+    assert runs.new_config("rnn-spn", "best", epoch_images=50).train.batch == 50
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("weight_decay=0.5", 0.5), ("batch=64", 64), ("optimiser=rmsprop", "rmsprop")],
+)
+def test_settings_have_the_type_of_what_they_set(setting: str, value: object) -> None:
+    (got,) = runs.parse_settings([setting]).values()
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize("setting", ["batch", "batch=1.5", "weight_decay=", "seed=3", "epochs=1", "none=1", "=1"])
+def test_settings_of_other_forms_names_or_types_are_refused(setting: str) -> None:
+    with pytest.raises(ConfigError):
+        runs.parse_settings([setting])
+
+
+def test_the_newest_run_is_gone_on_with() -> None:
+    configs = {name: runs.new_config("rnn-spn", "best", seed=seed) for seed, name in enumerate(("older", "newer"))}
+    for age, (name, config) in zip((200, 100), configs.items(), strict=True):
+        folder = Path("runs", name)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config.to_dict()))
+        (folder / "checkpoint.safetensors").touch()
+        os.utime(folder / "checkpoint.safetensors", (1e9 - age, 1e9 - age))
+    assert runs.existing(None) == (Path("runs/newer"), configs["newer"])
+    assert runs.existing(Path("runs/older")) == (Path("runs/older"), configs["older"])
+
+
+def test_what_is_no_run_cannot_be_gone_on_with() -> None:
+    with pytest.raises(CheckpointError, match="no run to go on with"):
+        runs.existing(None)
+    Path("named").mkdir()
+    with pytest.raises(CheckpointError, match="holds no run"):
+        runs.existing(Path("named"))
+    Path("named/config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is not a readable configuration"):
+        runs.existing(Path("named"))
