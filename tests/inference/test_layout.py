@@ -87,7 +87,7 @@ def widths(model: bytes) -> list[int]:
 
 @pytest.mark.parametrize("stored", [np.float32, np.float16, np.int8])
 @pytest.mark.parametrize("between", [(), ("Relu",), ("MaxPool", "Relu"), ("Relu", "MaxPool")], ids=str)
-@pytest.mark.parametrize(("block", "first", "second"), [(4, 8, 12), (8, 8, 16), (16, 5, 16)])
+@pytest.mark.parametrize(("block", "first", "second"), [(4, 8, 12), (6, 6, 12), (8, 8, 16), (10, 10, 20), (16, 5, 16)])
 def test_filled_convolutions_have_whole_blocks_and_the_numbers_stay_the_same(
     block: int, first: int, second: int, between: tuple[str, ...], stored: type
 ) -> None:
