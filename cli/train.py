@@ -23,7 +23,9 @@ def train(
     ] = "full",
     recipe: Annotated[Literal["best", "paper"], typer.Option(help="How to train.")] = "best",
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
-    limit: Annotated[int | None, typer.Option(help="Pictures per epoch.", show_default="60000")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Pictures per epoch.", show_default="60000, or 12000 for few of your own")
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate.", show_default="the recipe's")] = None,
     settings: Annotated[
         list[str] | None,

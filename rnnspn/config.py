@@ -181,12 +181,15 @@ class TrainConfig:
         patience: Epochs without a better validation accuracy before training stops.
         initial_scale: Scale of the first glimpses: 1 is the whole picture.
         started_from: SHA-256 of the checkpoint whose weights the run started from; empty for random ones.
-        zoom: Scale that the glimpses are drawn towards by `zoom_weight`.
+        zoom: Scale that the glimpses are drawn towards by `zoom_weight`; where it is known how large the characters of
+            a picture of one's own are, their size decides.
         zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
         place_weight: Weight in the loss of the squared distance between glimpses and digits, where it is known where
             the digits are (synthesised pictures), 0 for none.
         distortion: How far the digits of synthesised pictures are bent, anew every epoch, or pictures of one's own are
             moved and turned, anew every time; 0 for not at all.
+        companions: Share of each batch, where the pictures are one's own, that is synthesised: lines of digits of every
+            size, which teach where to look.
     """
 
     recipe: str
@@ -212,6 +215,7 @@ class TrainConfig:
     zoom_weight: float = 0.0
     place_weight: float = 0.0
     distortion: float = 0.0
+    companions: float = 0.0
 
     def __post_init__(self) -> None:
         _expect_between("epochs", self.epochs, 1, 1_000_000)
@@ -227,10 +231,19 @@ class TrainConfig:
             raise ConfigError(f"expected a learning rate above 0, got {self.learning_rate}")
         if not 0 <= self.distortion <= 2:
             raise ConfigError(f"expected a distortion from 0 to 2, got {self.distortion}")
+        if not 0 <= self.companions < 1:
+            raise ConfigError(f"expected a share of companions from 0 up to 1, got {self.companions}")
+        if self.companions and self.log_epsilon:
+            raise ConfigError("expected companions or a log epsilon, got both: companions have no labels")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is float and not 0 <= value < math.inf:
                 raise ConfigError(f"expected {field.name.replace('_', ' ')} to be 0 or more, got {value}")
+
+    @property
+    def labelled(self) -> int:
+        """Pictures of a batch that are no companions, one at the least."""
+        return max(1, self.batch - int(self.batch * self.companions))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -44,9 +44,9 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str =
         chunk = images[first : min(first + _CHUNK, digits.stop)]
         share = (strength * torch.rand(len(chunk), 1, generator=generator)).to(images.device)
         grid = _bent_grid(share, chunk.shape[-1], generator)
-        moved = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp
+        bent = F.grid_sample(chunk.float().unsqueeze(1), grid, mode="bicubic", align_corners=True)  # stays sharp
         pixels = _PEN_PIXELS * share * torch.randn(len(chunk), 1, generator=generator).to(images.device)
-        chunk.copy_(_with_another_pen(moved, pixels).squeeze(1).round().clamp(0, 255))
+        chunk.copy_(_with_another_pen(bent, pixels).squeeze(1).round().clamp(0, 255))
     return Mnist(images if isinstance(mnist.images, Tensor) else images.numpy(), mnist.labels)
 
 
@@ -82,13 +82,29 @@ def jolted(images: Tensor, centres: Tensor | None, jolts: Tensor) -> tuple[Tenso
         shift=(_SHIFT * right, _SHIFT * down),
     )
     theta = theta.to(images.device)
-    grid = F.affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=True)
-    moved = F.grid_sample(images.float().unsqueeze(1), grid, align_corners=True).squeeze(1)
-    gains = torch.exp(_GAIN * gain).to(images.device)
+    gains = torch.exp(_GAIN * gain).to(images.device).reshape(-1, 1, 1)
+    pictures = (moved(images, theta, (images.shape[1], images.shape[2])) * gains).round().clamp(0, 255).byte()
     if centres is not None:  # theta says where each point comes from
         came_from = (centres - theta[:, None, :, 2]).transpose(1, 2)  # (n, 2, T)
         centres = torch.linalg.solve_ex(theta[..., :2], came_from)[0].transpose(1, 2)  # without waiting for a GPU
-    return (moved * gains.reshape(-1, 1, 1)).round().clamp(0, 255).byte(), centres
+    return pictures, centres
+
+
+def moved(images: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return what pictures show at other places.
+
+    Args:
+        images: uint8 (n, H, W).
+        theta: Where each new pixel comes from, float (n, 2, 3), in coordinates from -1 to +1.
+        size: New height and width in pixels.
+
+    Returns:
+        float (n, height, width); beyond the border all is 0.
+    """
+    y, x = (torch.linspace(-1, 1, pixels, device=theta.device).unsqueeze(-1) for pixels in size)
+    rows = y * theta[:, None, :, 1] + theta[:, None, :, 2]
+    grid = rows.unsqueeze(2) + (x * theta[:, None, :, 0]).unsqueeze(1)  # in a third of the time of affine_grid
+    return F.grid_sample(images.float().unsqueeze(1), grid, align_corners=True).squeeze(1)
 
 
 def _affine(turn: Tensor, scales: tuple[Tensor, Tensor], slant: Tensor, shift: tuple[Tensor, Tensor]) -> Tensor:

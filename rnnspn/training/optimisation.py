@@ -84,7 +84,7 @@ def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Te
 
     Args:
         output: The network's output; logits float (B, T, K), theta float (B, G, 2, 3) or None.
-        pictures: What was read: labels int64 (B, T), and the centres of the digits where they are known.
+        pictures: What was read: labels int64 (B, T), and the places and sizes of the digits where they are known.
         config: Gives `log_epsilon`, `zoom`, `zoom_weight` and `place_weight`.
 
     Returns:
@@ -98,30 +98,31 @@ def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Te
         classification = F.cross_entropy(logits, labels)
     loss = classification
     if config.zoom_weight and output.theta is not None:
-        loss = loss + config.zoom_weight * stray(output.theta, config.zoom)
+        zooms = output.theta.new_full((len(output.theta), 2), config.zoom) if pictures.zooms is None else pictures.zooms
+        loss = loss + config.zoom_weight * stray(output.theta, zooms)
     if config.place_weight and output.theta is not None and pictures.centres is not None:
         away = torch.nan_to_num(output.theta[..., 2] - pictures.centres, nan=0.0)  # of unknown places, nothing
         loss = loss + config.place_weight * away.square().sum(-1).mean()
     return loss, classification.detach()
 
 
-def stray(theta: Tensor, zoom: float) -> Tensor:
+def stray(theta: Tensor, zooms: Tensor) -> Tensor:
     """Return how far glimpses stray from plain crops of the picture's inside, squared.
 
     A glimpse beyond the border sees one colour and gets no gradient, so nothing else would ever bring it back.
 
     Args:
         theta: float (B, G, 2, 3).
-        zoom: Scale of a plain crop.
+        zooms: Scales of a plain crop, across and down, float (B, 2); NaN where any will do.
 
     Returns:
-        The mean over all glimpses: the squared distance of the linear part from `zoom` times the identity, plus that
-        of the centre from the nearest place where three quarters of a plain crop lie inside the picture.
+        The mean over all glimpses: the squared distance of the linear part from that of a plain crop, plus that of the
+        centre from the nearest place where three quarters of a plain crop lie inside the picture.
     """
     linear, centre = theta[..., :2], theta[..., 2]
-    distortion = (linear - zoom * torch.eye(2, device=theta.device)).square().sum((-1, -2))
-    outside = (centre.abs() - (1 - zoom / 2)).clamp_min(0).square().sum(-1)
-    return (distortion + outside).mean()
+    away = torch.nan_to_num(linear - torch.diag_embed(zooms).unsqueeze(1), nan=0.0)
+    edge = 1 - torch.nan_to_num(zooms, nan=0.0).unsqueeze(1) / 2
+    return (away.square().sum((-1, -2)) + (centre.abs() - edge).clamp_min(0).square().sum(-1)).mean()
 
 
 def clip_gradients(network: nn.Module, config: TrainConfig) -> None:

@@ -56,8 +56,9 @@ def train_config(recipe: str, model: ModelConfig, **overrides: Any) -> TrainConf
     if recipe == "best" and model.family != "rnn-spn":  # a glimpse of the whole sequence is as wide as the picture
         config = replace(config, initial_scale=1.0, zoom=1.0, zoom_weight=0.0, place_weight=0.0)
     config = replace(config, **overrides)
-    if config.place_weight and model.glimpses != model.steps:
-        raise ConfigError(f"expected place weight 0, as {model.family} has no glimpse for each digit")
+    if (config.place_weight or config.companions) and model.glimpses != model.steps:
+        name = "place weight" if config.place_weight else "companions"
+        raise ConfigError(f"expected {name} 0, as {model.family} has no glimpse for each digit")
     return config
 
 

@@ -15,8 +15,9 @@ from rnnspn.training.recipes import default_source, train_config
 
 RUNS = Path("runs")
 _STEPS = 3
-_LEAST_EPOCH, _MOST_EPOCH = 6_000, 60_000
+_LEAST_EPOCH, _MOST_EPOCH = 12_000, 60_000
 """Pictures of an epoch on a folder: a small one is gone through several times between validations."""
+_COMPANIONS = 0.5
 _GIVEN_OTHERWISE = ("recipe", "seed", "epochs", "epoch_images", "dropout", "started_from")
 
 
@@ -61,7 +62,11 @@ def new_config(
         source = str(Path(source).absolute())
         labels = labels_of(Path(source))
         given["alphabet"], steps = labels.alphabet, labels.steps if steps is None else steps
-        values.setdefault("epoch_images", min(max(labels.count, _LEAST_EPOCH), _MOST_EPOCH))
+        if recipe == "best" and family == "rnn-spn":
+            values.setdefault("companions", _COMPANIONS)
+        values.setdefault("epoch_images", min(max(2 * labels.count, _LEAST_EPOCH), _MOST_EPOCH))
+    elif values.get("companions"):
+        raise ConfigError(f"companions are for pictures of one's own: expected 0 with {source}")
     model = family_config(family, size, steps=_STEPS if steps is None else steps, height=height, width=width, **given)
     config = train_config(recipe, model, seed=seed, **values)
     config = replace(config, batch=min(config.batch, config.epoch_images))

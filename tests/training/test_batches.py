@@ -14,6 +14,7 @@ from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError
 from rnnspn.models.spatial_transformer import base_grid, sample_glimpses
 from rnnspn.training.batches import (
+    UNNAMED,
     FixedBatches,
     Pictures,
     SynthesisedBatches,
@@ -157,15 +158,19 @@ def test_a_glimpse_at_a_centre_holds_the_digit() -> None:
     assert seen.item() == 1.0
 
 
+def placed(folder: Path, step: int = 20) -> Path:
+    """Write pictures with labels that say where the first and the last of three digits are."""
+    write_samples(folder, Sequences(load_mnist(), "train"), 20)
+    head, *lines = (folder / "labels.csv").read_text().split()
+    rows = [f"{line},{10 + number},30,{10 + number + 2 * step},30" for number, line in enumerate(lines)]
+    (folder / "labels.csv").write_text("\n".join([f"{head},x1,y1,x2,y2", *rows]))
+    return folder
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_a_share_is_made_of_the_pictures_that_the_whole_batch_has(own: bool, tmp_path: Path) -> None:
-    if own:
-        write_samples(tmp_path, Sequences(load_mnist(), "train"), 20)
-        head, *lines = (tmp_path / "labels.csv").read_text().split()
-        placed = [f"{line},{20 + number},30,{60 - number},40" for number, line in enumerate(lines)]
-        (tmp_path / "labels.csv").write_text("\n".join([f"{head},x1,y1,x2,y2", *placed]))
-    data = DataConfig(source=str(tmp_path)) if own else DataConfig()
-    config = train_config("best", RNN, batch=6, distortion=float(own))
+    data = DataConfig(source=str(placed(tmp_path))) if own else DataConfig()
+    config = train_config("best", RNN, batch=6, distortion=float(own), companions=own / 2)
     whole = training_batches(data, RNN, config, CPU).at(2)
     assert whole.centres is not None
     for rank in range(2):
@@ -176,6 +181,63 @@ def test_a_share_is_made_of_the_pictures_that_the_whole_batch_has(own: bool, tmp
         assert torch.equal(part.images, whole.images[share])
         assert torch.equal(part.labels, whole.labels[share])
         torch.testing.assert_close(part.centres, whole.centres[share])
+        assert (part.zooms is None) == (whole.zooms is None) != own
+        if part.zooms is not None and whole.zooms is not None:
+            torch.testing.assert_close(part.zooms, whole.zooms[share])
+
+
+def test_a_part_of_each_batch_of_ones_own_is_companions(tmp_path: Path) -> None:
+    write_samples(tmp_path, Sequences(load_mnist(), "train"), 20)
+    data, config = DataConfig(source=str(tmp_path)), train_config("best", RNN, batch=10, companions=0.4, distortion=0.0)
+    assert config.labelled == 6
+    mixed = training_batches(data, RNN, config, CPU)
+    alone = training_batches(data, RNN, replace(config, batch=6, companions=0.0), CPU)
+    for step in (0, 7):
+        batch, own = mixed.at(step), alone.at(step)
+        assert torch.equal(batch.images[:6], own.images)
+        assert torch.equal(batch.labels[:6], own.labels)
+        assert (batch.labels[6:] == UNNAMED).all()
+        assert batch.centres is not None
+        assert batch.zooms is not None
+        for known in (batch.centres, batch.zooms):
+            assert known[:6].isnan().all()
+            assert known[6:].isfinite().all()
+    assert not torch.equal(mixed.at(0).images[6:], mixed.at(7).images[6:])
+    assert torch.equal(mixed.at(7).images, training_batches(data, RNN, config, CPU).at(7).images)
+
+
+def test_companions_are_the_last_in_every_processs_share(tmp_path: Path) -> None:
+    config = train_config("best", RNN, batch=10, companions=0.3)
+    data = DataConfig(source=str(placed(tmp_path)))
+    unnamed = [
+        (training_batches(data, RNN, config, CPU, Processes(rank, 2).share).at(1).labels == UNNAMED).all(1).tolist()
+        for rank in range(2)
+    ]
+    assert unnamed == [[False] * 4 + [True], [False] * 3 + [True] * 2]
+
+
+@pytest.mark.parametrize(("step", "zoom"), [(20, 1.2 * 20 / 99), (90, 1.0)])
+def test_glimpses_are_to_be_as_large_as_characters_are_apart(step: int, zoom: float, tmp_path: Path) -> None:
+    data, config = DataConfig(source=str(placed(tmp_path, step))), train_config("best", RNN, batch=4, distortion=0.0)
+    zooms = training_batches(data, RNN, config, CPU).at(0).zooms
+    torch.testing.assert_close(zooms, torch.full((4, 2), zoom))
+
+
+def test_square_glimpses_stay_square_in_pictures_that_are_not(tmp_path: Path) -> None:
+    model = family_config("rnn-spn", height=60, width=120)
+    config = train_config("best", model, batch=4, companions=0.5)
+    batch = training_batches(DataConfig(source=str(placed(tmp_path))), model, config, CPU).at(0)
+    assert batch.zooms is not None
+    torch.testing.assert_close(batch.zooms[:, 0] * 119, batch.zooms[:, 1] * 59)
+
+
+def test_one_character_alone_says_nothing_of_its_size(tmp_path: Path) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    Image.new("L", (100, 100)).save(tmp_path / "b.png")
+    (tmp_path / "labels.csv").write_text("path,label,x1,y1,x2,y2\na.png,1,5,5,5,5\nb.png,1,5,5,5,5\n")
+    model = family_config("rnn-spn", steps=1)
+    batches = training_batches(DataConfig(source=str(tmp_path)), model, train_config("best", model, batch=4), CPU)
+    assert batches.at(0).zooms is None
 
 
 def test_some_pictures_keep_their_labels_and_centres() -> None:

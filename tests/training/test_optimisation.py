@@ -6,7 +6,7 @@ from torch import nn
 
 from rnnspn.config import family_config
 from rnnspn.models.networks import Network, Output
-from rnnspn.training.batches import Pictures
+from rnnspn.training.batches import UNNAMED, Pictures
 from rnnspn.training.optimisation import (
     RMSprop,
     WeightAverage,
@@ -93,9 +93,37 @@ def test_a_picture_of_unknown_places_draws_no_glimpse() -> None:
     assert theta.grad[:, 0, :, 2].tolist() == [[-1.0, 0.5], [0.0, 0.0]]
 
 
-def test_plain_crops_inside_the_picture_do_not_stray() -> None:
+def test_what_has_no_name_is_no_mistake() -> None:
+    logits, labels = torch.zeros(2, 2, 10), torch.tensor([[3, 3], [UNNAMED, UNNAMED]])
+    logits[0, :, 3] = 50.0
+    loss, _ = loss_of(Output(logits, None), Pictures(torch.empty(2, 4, 4), labels), BEST)
+    assert loss.item() == pytest.approx(0)
+
+
+def test_glimpses_are_drawn_to_the_size_of_what_they_look_at_where_it_is_known() -> None:
+    config = train_config("best", RNN, place_weight=0.0, zoom_weight=2.0, zoom=0.5)
+    labels, theta = torch.tensor([[3], [3]]), torch.zeros(2, 1, 2, 3, requires_grad=True)
+    output, images = Output(torch.zeros(2, 1, 10), theta), torch.empty(2, 4, 4)
+    loss, classification = loss_of(output, Pictures(images, labels), config)
+    assert (loss - classification).item() == pytest.approx(2 * 2 * 0.5**2)
+    zooms = torch.tensor([[0.1, 0.3], [math.nan, math.nan]])
+    loss, classification = loss_of(output, Pictures(images, labels, zooms=zooms), config)
+    assert (loss - classification).item() == pytest.approx(0.1**2 + 0.3**2)  # of two pictures, the mean, twice
+    loss.backward()
+    assert theta.grad is not None
+    assert theta.grad[0, 0].flatten().tolist() == pytest.approx([-0.2, 0, 0, 0, -0.6, 0])
+    assert theta.grad[1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("zoom", [0.4, math.nan])
+def test_plain_crops_inside_the_picture_do_not_stray(zoom: float) -> None:
     theta = torch.tensor([[[0.4, 0.0, 0.3], [0.0, 0.4, -0.75]]]).unsqueeze(0)
-    assert stray(theta, 0.4).item() == pytest.approx(0)
+    assert stray(theta, torch.full((1, 2), zoom)).item() == pytest.approx(0)
+
+
+def test_a_glimpse_of_unknown_size_is_held_inside_too() -> None:
+    theta = torch.tensor([[[0.4, 0.0, 1.5], [0.0, 0.4, 0.0]]]).unsqueeze(0)
+    assert stray(theta, torch.full((1, 2), math.nan)).item() == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (1, 2)])
@@ -103,7 +131,7 @@ def test_every_way_of_straying_has_a_gradient_back(row: int, column: int) -> Non
     theta = torch.tensor([[0.4, 0.0, 0.0], [0.0, 0.4, 0.0]])
     theta[row, column] += 2.0
     theta = theta.reshape(1, 1, 2, 3).requires_grad_()
-    stray(theta, 0.4).backward()
+    stray(theta, torch.full((1, 2), 0.4)).backward()
     assert theta.grad is not None
     assert theta.grad[0, 0, row, column] > 0
 

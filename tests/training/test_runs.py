@@ -37,12 +37,26 @@ def test_a_folder_that_holds_a_run_is_not_given_to_another(name: str) -> None:
 
 def test_a_folders_labels_give_the_shape_and_the_length_of_an_epoch() -> None:
     Path("mine").mkdir()
-    for count, images in ((30, 6_000), (7_000, 7_000), (70_000, 60_000)):
+    for count, images in ((30, 12_000), (7_000, 14_000), (40_000, 60_000)):
         Path("mine/labels.csv").write_text("path,label\n" + "a.png,1x2y\n" * count)
         config = runs.new_config("rnn-spn", "best", data="mine")
         assert (config.model.steps, config.model.alphabet) == (4, "12xy")
         assert config.train.epoch_images == images
         assert config.data.source == str(Path("mine").absolute())
+
+
+def test_companions_are_for_glimpses_at_pictures_of_ones_own() -> None:
+    Path("mine").mkdir()
+    Path("mine/labels.csv").write_text("path,label\na.png,12\nb.png,34\n")
+    assert runs.new_config("rnn-spn", "best", data="mine").train.companions == 0.5
+    assert runs.new_config("rnn-spn", "best", data="mine", companions=0.0).train.companions == 0
+    for others in (("rnn-spn", "paper", "mine"), ("ffn-spn", "best", "mine"), ("rnn-spn", "best", "synthesis")):
+        assert runs.new_config(*others[:2], data=others[2]).train.companions == 0
+        with pytest.raises(ConfigError, match="companions"):
+            runs.new_config(*others[:2], data=others[2], companions=0.5)
+    for share in (1.0, -0.1):
+        with pytest.raises(ConfigError, match="companions"):
+            runs.new_config("rnn-spn", "best", data="mine", companions=share)
 
 
 def test_an_epoch_smaller_than_a_batch_is_one_batch() -> None:
