@@ -12,8 +12,9 @@ from pathlib import Path
 from machine import describe
 
 from rnnspn.training import hardware, runs
-from rnnspn.training.batches import ahead, training_batches
+from rnnspn.training.batches import ahead
 from rnnspn.training.loop import Trainer
+from rnnspn.training.sources import training_batches
 
 WARM_UP = 5
 

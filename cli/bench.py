@@ -11,10 +11,11 @@ from cli.console import Quiet, say
 from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from rnnspn.inference.session import Engine
     from rnnspn.inference.timing import Timing
 
 _PROVIDERS = get_args(Provider)
@@ -55,46 +56,40 @@ def bench(
     from rnnspn.inference import model_file, session, timing
 
     file = model_file.load(model or model_file.default())
-    engines = [session.open_engine(file, cast("Provider", name)) for name in dict.fromkeys(provider or ["auto"])]
+    opened = [session.open_engine(file, cast("Provider", name)) for name in provider or ["auto"]]
+    engines = {engine.provider: engine for engine in opened}
     say(f"model: {file.summary}", quiet=quiet)
     about = file.metadata
     pictures = timing.sample_pictures(max([256, *(batch or [])]), about.height, about.width, about.alphabet)
     rows: list[tuple[str, Timing]] = []
-    for engine in engines:
+    for name, engine in engines.items():
         say(f"provider: {engine.summary}", quiet=quiet)
-        rows += _measure(engine, pictures, sorted(set(batch or [1, engine.batch])), seconds)
+        batches = sorted(set(batch or [1, engine.batch]))
+        for decode in (False, True):
+            for size in batches:
+                rows.append((name, timing.measure(engine, pictures, size, decode=decode, seconds=seconds)))
     if against is not None:
-        rows += _measure_pytorch(against, pictures, sorted({row.batch for _, row in rows}), seconds)
+        batches = sorted({row.batch for _, row in rows})
+        rows += [("PyTorch", row) for row in _measure_pytorch(against, pictures, batches, seconds)]
     if as_json:
-        timings = [{"what": what} | row.to_dict() for what, row in rows]
+        timings = [{"provider": name} | row.to_dict() for name, row in rows]
         typer.echo(json.dumps({"model_sha256": file.sha256, "timings": timings}, indent=2))
         return
-    wide = max(len(what) for what, _ in rows)
+    names = [f"{name}, decoding" if row.decoding else name for name, row in rows]
+    wide = max(map(len, names))
     typer.echo(f"{'':{wide}} {'batch':>5}  {'p50 ms':>8}  {'p95 ms':>8}  {'images/s':>9}")
-    for what, row in rows:
+    for name, (_, row) in zip(names, rows, strict=True):
         latency = f"{row.p50_ms:8.2f}  {row.p95_ms:8.2f}"
-        typer.echo(f"{what:{wide}} {row.batch:5}  {latency}  {row.images_per_second:9,.0f}")
-
-
-def _measure(
-    engine: "Engine", pictures: "NDArray[np.uint8]", batches: list[int], seconds: float
-) -> "list[tuple[str, Timing]]":
-    from rnnspn.inference import timing
-
-    return [
-        (what, timing.measure(engine, pictures, batch, decode=decode, seconds=seconds))
-        for what, decode in ((engine.provider, False), (f"{engine.provider}, decoding", True))
-        for batch in batches
-    ]
+        typer.echo(f"{name:{wide}} {row.batch:5}  {latency}  {row.images_per_second:9,.0f}")
 
 
 def _measure_pytorch(
     run: Path, pictures: "NDArray[np.uint8]", batches: list[int], seconds: float
-) -> "list[tuple[str, Timing]]":
+) -> "Iterator[Timing]":
     console.needs("train", "torch", "safetensors")
     from rnnspn.evaluation import trained
     from rnnspn.inference import timing
 
     answer = trained(run).answer
-    parts = [timing.batches_of(pictures, batch) for batch in batches]
-    return [("PyTorch", timing.measure_calls(answer, part, 1, seconds)) for part in parts]
+    for batch in batches:
+        yield timing.measure_calls(answer, timing.batches_of(pictures, batch), 1, seconds)

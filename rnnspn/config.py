@@ -181,15 +181,15 @@ class TrainConfig:
         patience: Epochs without a better validation accuracy before training stops.
         initial_scale: Scale of the first glimpses: 1 is the whole picture.
         started_from: SHA-256 of the checkpoint whose weights the run started from; empty for random ones.
-        zoom: Scale that the glimpses are drawn towards by `zoom_weight`; where it is known how large the characters of
-            a picture of one's own are, their size decides.
+        zoom: Scale that the glimpses are drawn towards by `zoom_weight`; in pictures of one's own, how far characters
+            are apart decides where it is known, and companions show it where it is not.
         zoom_weight: Weight in the loss of how far glimpses stray from plain crops at that scale, 0 for none.
         place_weight: Weight in the loss of the squared distance between glimpses and digits, where it is known where
-            the digits are (synthesised pictures), 0 for none.
+            the digits are (synthesised pictures, and one's own that say so), 0 for none.
         distortion: How far the digits of synthesised pictures are bent, anew every epoch, or pictures of one's own are
             moved and turned, anew every time; 0 for not at all.
         companions: Share of each batch, where the pictures are one's own, that is synthesised: lines of digits of every
-            size, which teach where to look.
+            size, which teach where to look. `rnnspn.training.runs` sets a half.
     """
 
     recipe: str
@@ -241,7 +241,7 @@ class TrainConfig:
                 raise ConfigError(f"expected {field.name.replace('_', ' ')} to be 0 or more, got {value}")
 
     @property
-    def labelled(self) -> int:
+    def labelled_per_batch(self) -> int:
         """Pictures of a batch that are no companions, one at the least."""
         return max(1, self.batch - int(self.batch * self.companions))
 

@@ -48,7 +48,7 @@ def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
 
 def draw_attention(
     images: NDArray[np.uint8],
-    glimpses: NDArray[np.floating[Any]],
+    glimpses: NDArray[Any],
     theta: NDArray[np.floating[Any]] | None,
     read: list[str],
     path: Path,
@@ -57,7 +57,7 @@ def draw_attention(
 
     Args:
         images: uint8 (n, H, W).
-        glimpses: float (n, G, h, w), what the classifier sees; for `conv` the whole picture, with G = 1.
+        glimpses: numbers (n, G, h, w), what the classifier sees; for `conv` the whole picture, with G = 1.
         theta: float (n, G, 2, 3), the affine matrices; None for `conv`.
         read: What was read in each picture.
         path: The PNG to write.

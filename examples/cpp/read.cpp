@@ -7,6 +7,7 @@
 
 #include <onnxruntime_cxx_api.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -51,6 +52,7 @@ static void read(Ort::Session &session, Picture picture) {
 
 int main(int count, char **arguments) try {
     if (count < 3) return std::fputs("usage: read MODEL.onnx PICTURE.pgm...\n", stderr), 2;
+    if (!OrtGetApiBase()->GetApi(ORT_API_VERSION)) throw std::runtime_error("the library is older than the headers");
     setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // ONNX Runtime reports to its maker otherwise
     Ort::Env environment(ORT_LOGGING_LEVEL_FATAL);
     Ort::Session session(environment, arguments[1], Ort::SessionOptions());

@@ -103,12 +103,12 @@ class Labels(NamedTuple):
     """What the labels of a folder are like.
 
     Attributes:
-        count: How many there are.
+        pictures: How many have one.
         steps: Characters of the first; all have to have as many.
         alphabet: Every character there is; the ten digits where nothing else is found.
     """
 
-    count: int
+    pictures: int
     steps: int
     alphabet: str
 

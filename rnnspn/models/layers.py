@@ -53,7 +53,7 @@ class _Convolution(torch.autograd.Function):
         return F.conv2d(images, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         images, weight = ctx.saved_tensors
         height, width = gradient.shape[-2:]
@@ -65,7 +65,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_images = torch.zeros_like(images)
             filters = weight.flatten(1).t().expand(len(images), -1, -1)
-            of_shifted = torch.bmm(filters, gradient.transpose(1, 2)).unflatten(2, (height, width))
+            of_shifted = torch.unflatten(torch.bmm(filters, gradient.transpose(1, 2)), 2, (height, width))
             for k, window in enumerate(windows):
                 of_images[:, 0][window] += of_shifted[:, k]
         return of_images, of_weight, gradient.sum((0, 1))

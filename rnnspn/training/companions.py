@@ -7,12 +7,16 @@ Shapes: n pictures, T steps, S x S pixels of the larger pictures that they are c
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnspn.data.sequences import DIGIT
+from rnnspn.config import ModelConfig, TrainConfig
+from rnnspn.data.mnist import Mnist
+from rnnspn.data.sequences import DIGIT, Sequences
+from rnnspn.training.batches import UNNAMED, WHOLE, Batches, Pictures, Share, SynthesisedBatches, zooms_around
 from rnnspn.training.distortion import moved
 
 _MARGIN = 30  # pixels of a larger picture beside its line
@@ -20,6 +24,59 @@ _RANGE = 3.5  # the largest digits are so many times as large as the smallest
 _TILT = math.radians(5)  # standard deviations
 _GAIN = 0.3
 _FINER = 2  # samples along each side of a pixel
+
+
+class CompanionBatches:
+    """New lines of digits at every step, made on the device: their places are known, their labels are left out.
+
+    Args:
+        mnist: The digits, on the device.
+        model: Gives T, H and W.
+        config: Gives batch and seed.
+        device: Where the digits are.
+        share: Which pictures of each batch to make.
+    """
+
+    def __init__(
+        self, mnist: Mnist, model: ModelConfig, config: TrainConfig, device: torch.device, share: Share = WHOLE
+    ) -> None:
+        side = canvas_side(model.steps)
+        supply = Sequences(mnist, "train", config.seed, steps=model.steps, height=side, width=side)
+        self._larger = SynthesisedBatches(supply, replace(config, distortion=0.0), device, share)
+        self._config = config
+        self._share = share
+        self._size = model.height, model.width
+
+    def at(self, step: int) -> Pictures:
+        """Return the share of the batch of a step."""
+        larger = self._larger.at(step)
+        views = draw_views(self._config.batch, self._config.seed, step)[self._share]
+        assert larger.centres is not None
+        images, centres, sides = seen_from_afar(larger.images, larger.centres, views, self._size)
+        return Pictures(images, torch.full_like(larger.labels, UNNAMED), centres, zooms_around(sides, self._size))
+
+
+class MixedBatches:
+    """Batches of one's own pictures, and companions after them."""
+
+    def __init__(self, own: Batches, companions: CompanionBatches) -> None:
+        self._own = own
+        self._companions = companions
+
+    def at(self, step: int) -> Pictures:
+        """Return the share of the batch of a step; what nobody says of one's own pictures is NaN."""
+        own, others = self._own.at(step), self._companions.at(step)
+        unknown = torch.full((*own.labels.shape, 2), math.nan, device=own.images.device)
+        centres = unknown if own.centres is None else own.centres
+        zooms = unknown[:, 0] if own.zooms is None else own.zooms
+        assert others.centres is not None
+        assert others.zooms is not None
+        return Pictures(
+            torch.cat([own.images, others.images]),
+            torch.cat([own.labels, others.labels]),
+            torch.cat([centres, others.centres]),
+            torch.cat([zooms, others.zooms]),
+        )
 
 
 def canvas_side(steps: int) -> int:
@@ -58,22 +115,23 @@ def seen_from_afar(
         uint8 (n, H, W), the new centres, float (n, T, 2), and the sides of the digits in pixels, float (n,).
     """
     height, width = size
-    last, half = images.shape[-1] - 1, torch.tensor([width - 1, height - 1], device=images.device) / 2
     size_at, right_at, down_at, tilt, gain = views.to(images.device).unbind(1)
-    largest = min(width / centres.shape[1], height / 2)
-    sides = largest * _RANGE ** (size_at - 1)
-    scale, angle = DIGIT / sides, _TILT * tilt  # larger pictures' pixels for one of ours
-    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    turn = torch.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)  # from our pixels to the larger picture's
+    cos, sin = torch.cos(_TILT * tilt), torch.sin(_TILT * tilt)
+    turn = torch.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)  # from ours to the larger picture's directions
+    pixels = (images.shape[-1] - 1) / 2  # of the larger picture, from its middle to its border
+    ours = torch.tensor([width, height], device=images.device)
+
     middle = (centres[:, :1] + centres[:, -1:]) / 2
-    line = torch.linalg.solve_ex(turn, ((centres - middle) * last / 2).transpose(1, 2))[
-        0
-    ]  # around its middle, (n, 2, T)
-    room = (half - line.abs().amax(-1) - sides[:, None] / 2).clamp_min(0)
-    place = room * (2 * torch.stack([right_at, down_at], -1) - 1)  # of the line's middle from the picture's
-    shift = middle[:, 0] - (turn @ place.unsqueeze(-1)).squeeze(-1) * 2 / last
-    theta = torch.cat([turn * half * 2 / last, shift.unsqueeze(-1)], -1)
-    finer = moved(images, theta, (_FINER * height, _FINER * width))
-    pictures = F.avg_pool2d(finer, _FINER) * torch.exp(_GAIN * gain).reshape(-1, 1, 1)
-    centres = (line.transpose(1, 2) + place.unsqueeze(1)) / half
+    line = (centres - middle) @ turn * pixels / DIGIT  # around its middle, in sides of a digit
+    reach = line.abs().amax(1) + 0.5
+    largest = min(width / centres.shape[1], height / 2)
+    sides = torch.minimum(largest * _RANGE ** (size_at - 1), (ours / 2 / reach).amin(-1))
+    place = (ours / 2 - sides.unsqueeze(-1) * reach) * (2 * torch.stack([right_at, down_at], -1) - 1)
+
+    turn = turn * (DIGIT / sides).reshape(-1, 1, 1)  # and from ours to the larger picture's pixels
+    shift = middle[:, 0] - (turn @ place.unsqueeze(-1)).squeeze(-1) / pixels
+    theta = torch.cat([turn * (ours - 1 / _FINER) / 2 / pixels, shift.unsqueeze(-1)], -1)
+    finer = moved(images, theta, (_FINER * height, _FINER * width)).unsqueeze(1)
+    pictures = F.avg_pool2d(finer, _FINER).squeeze(1) * torch.exp(_GAIN * gain).reshape(-1, 1, 1)
+    centres = (line * sides.reshape(-1, 1, 1) + place.unsqueeze(1)) / ((ours - 1) / 2)
     return pictures.round().clamp(0, 255).byte(), centres, sides

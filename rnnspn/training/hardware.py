@@ -37,7 +37,7 @@ def name_of(device: torch.device) -> str:
 def is_fast_in_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies in bfloat16; emulating it takes a CPU six times as long as float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

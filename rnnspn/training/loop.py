@@ -12,7 +12,7 @@ import torch
 from rnnspn.errors import CheckpointError, TrainingError
 from rnnspn.files import write_text
 from rnnspn.models.networks import Network
-from rnnspn.training.batches import UNNAMED, Batches, Pictures, ahead, held_out_pictures, training_batches
+from rnnspn.training.batches import UNNAMED, Batches, Pictures, ahead
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
 from rnnspn.training.drawings import Drawings
 from rnnspn.training.evaluation import as_input, score_network
@@ -26,6 +26,7 @@ from rnnspn.training.optimisation import (
     make_optimiser,
 )
 from rnnspn.training.processes import Processes
+from rnnspn.training.sources import held_out_pictures, training_batches
 from rnnspn.training.state import put_state, take_state
 from rnnspn.training.tally import Observer, Progress, Tally
 
@@ -207,7 +208,7 @@ class Trainer:
             return
         config, tally = self.config.train, self.tally
         done = tally.step - len(tally.epochs) * config.steps_per_epoch
-        error = tally.wrong / (done * config.labelled * self.config.model.steps)
+        error = tally.wrong / (done * config.labelled_per_batch * self.config.model.steps)
         steps = config.epochs * config.steps_per_epoch
         self.observer.on_progress(
             Progress(tally.step, steps, config.batch, tally.loss_sum / done, error, images_per_second)
@@ -223,7 +224,8 @@ class Trainer:
             "images": tally.step * config.batch,
             "learning_rate": learning_rate(config, tally.step - 1),
             "train_loss": tally.loss_sum / config.steps_per_epoch,
-            "train_digit_error": tally.wrong / (config.steps_per_epoch * config.labelled * self.config.model.steps),
+            "train_digit_error": tally.wrong
+            / (config.steps_per_epoch * config.labelled_per_batch * self.config.model.steps),
         }
         notes: dict[str, Any] = {"epoch": epoch}
         keep = True

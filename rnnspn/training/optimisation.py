@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from rnnspn.config import TrainConfig
 from rnnspn.models.networks import Network, Output
-from rnnspn.training.batches import Pictures
+from rnnspn.training.batches import UNNAMED, Pictures
 
 _WARM_UP_STEPS = 100
 """Steps over which `one-cycle` rises to its peak, or a tenth of a shorter run."""
@@ -95,7 +95,7 @@ def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Te
         named = logits.softmax(-1).gather(1, labels.unsqueeze(1))
         classification = -(named + config.log_epsilon).log().mean()
     else:
-        classification = F.cross_entropy(logits, labels)
+        classification = F.cross_entropy(logits, labels, ignore_index=UNNAMED)
     loss = classification
     if config.zoom_weight and output.theta is not None:
         zooms = output.theta.new_full((len(output.theta), 2), config.zoom) if pictures.zooms is None else pictures.zooms

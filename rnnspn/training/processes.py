@@ -58,12 +58,13 @@ class Processes:
         """Refuse a batch that cannot be shared equally: the mean of the shares would not be the batch's.
 
         Raises:
-            ConfigError: It is no multiple of the number of processes.
+            ConfigError: It, or its part that is no companions, is no multiple of the number of processes.
         """
-        if config.batch % self.size:
-            raise ConfigError(
-                f"expected batches of a multiple of {self.size} pictures for {self.size} processes, got {config.batch}"
-            )
+        for count, what in ((config.batch, "pictures"), (config.labelled_per_batch, "pictures beside companions")):
+            if count % self.size:
+                raise ConfigError(
+                    f"expected batches of a multiple of {self.size} {what} for {self.size} processes, got {count}"
+                )
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """Return what to call in training: it averages the gradients over all processes."""

@@ -15,7 +15,7 @@ from rnnspn.training.recipes import default_source, train_config
 
 RUNS = Path("runs")
 _STEPS = 3
-_LEAST_EPOCH, _MOST_EPOCH = 12_000, 60_000
+_LEAST_EPOCH, _MOST_EPOCH = 6_000, 60_000
 """Pictures of an epoch on a folder: a small one is gone through several times between validations."""
 _COMPANIONS = 0.5
 _GIVEN_OTHERWISE = ("recipe", "seed", "epochs", "epoch_images", "dropout", "started_from")
@@ -46,7 +46,8 @@ def new_config(
         seed: Seed of weights, order, dropout and synthesis.
         validation: Whether pictures are held out to validate on.
         shape: Digits T, height H and width W in pixels; T is a folder's own or 3 where it is None.
-        train: Values of `TrainConfig` to replace; None keeps the recipe's.
+        train: Values of `TrainConfig` to replace; None keeps the recipe's. On a folder, the recipe `best` has half
+            of each batch companions.
 
     Raises:
         ConfigError: A value is not legal.
@@ -62,9 +63,10 @@ def new_config(
         source = str(Path(source).absolute())
         labels = labels_of(Path(source))
         given["alphabet"], steps = labels.alphabet, labels.steps if steps is None else steps
-        if recipe == "best" and family == "rnn-spn":
+        if recipe == "best" and family == "rnn-spn" and values.get("place_weight", 1) and not values.get("log_epsilon"):
             values.setdefault("companions", _COMPANIONS)
-        values.setdefault("epoch_images", min(max(2 * labels.count, _LEAST_EPOCH), _MOST_EPOCH))
+        images = max(labels.pictures, _LEAST_EPOCH) / (1 - min(values.get("companions", 0), 0.9))
+        values.setdefault("epoch_images", min(round(images), _MOST_EPOCH))
     elif values.get("companions"):
         raise ConfigError(f"companions are for pictures of one's own: expected 0 with {source}")
     model = family_config(family, size, steps=_STEPS if steps is None else steps, height=height, width=width, **given)

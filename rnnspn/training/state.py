@@ -59,8 +59,8 @@ def put_state(
         average.weights[name].copy_(tensor)
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below("optimiser/", tensors).items():
-        index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = _laid_out_like(weights[int(index)], tensor)
+        number, key = name.split("/")
+        state.setdefault(int(number), {})[key] = _laid_out_like(weights[int(number)], tensor)
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 

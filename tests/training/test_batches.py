@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rnnspn.data.examples import labelled_folder
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
-from rnnspn.errors import ConfigError
+from rnnspn.errors import ConfigError, DataError
 from rnnspn.models.spatial_transformer import base_grid, sample_glimpses
 from rnnspn.training.batches import (
     UNNAMED,
@@ -19,10 +20,10 @@ from rnnspn.training.batches import (
     Pictures,
     SynthesisedBatches,
     ahead,
-    training_batches,
 )
 from rnnspn.training.processes import Processes
 from rnnspn.training.recipes import train_config
+from rnnspn.training.sources import training_batches
 
 CPU = torch.device("cpu")
 RNN = family_config("rnn-spn")
@@ -94,7 +95,7 @@ def test_with_nothing_held_out_every_picture_is_learned_from(tmp_path: Path, mon
         count, level = {"train": (15, 1), "validation": (5, 2)}[split]
         return np.full((count, 100, 100), level, np.uint8), np.full((count, 3), level, np.uint8)
 
-    monkeypatch.setattr("rnnspn.training.batches.authors_2015", few)
+    monkeypatch.setattr("rnnspn.training.sources.authors_2015", few)
     published = training_batches(DataConfig(source=AUTHORS_2015, validation=False), RNN, config, CPU).at(0)
     assert np.bincount(published.labels[:, 0]).tolist() == [0, 15, 5]
     assert torch.equal(published.images[:, 7, 7], published.labels[:, 0].byte())
@@ -170,26 +171,26 @@ def placed(folder: Path, step: int = 20) -> Path:
 @pytest.mark.parametrize("own", [False, True])
 def test_a_share_is_made_of_the_pictures_that_the_whole_batch_has(own: bool, tmp_path: Path) -> None:
     data = DataConfig(source=str(placed(tmp_path))) if own else DataConfig()
-    config = train_config("best", RNN, batch=6, distortion=float(own), companions=own / 2)
+    config = train_config("best", RNN, batch=8, distortion=float(own), companions=own / 2)
     whole = training_batches(data, RNN, config, CPU).at(2)
     assert whole.centres is not None
     for rank in range(2):
         share = Processes(rank, 2).share
         part = training_batches(data, RNN, config, CPU, share).at(2)
         assert part.centres is not None
-        assert part.images.shape == (3, 100, 100)
+        assert part.images.shape == (4, 100, 100)
         assert torch.equal(part.images, whole.images[share])
         assert torch.equal(part.labels, whole.labels[share])
         torch.testing.assert_close(part.centres, whole.centres[share])
         assert (part.zooms is None) == (whole.zooms is None) != own
         if part.zooms is not None and whole.zooms is not None:
-            torch.testing.assert_close(part.zooms, whole.zooms[share])
+            torch.testing.assert_close(part.zooms, whole.zooms[share], equal_nan=True)
 
 
 def test_a_part_of_each_batch_of_ones_own_is_companions(tmp_path: Path) -> None:
     write_samples(tmp_path, Sequences(load_mnist(), "train"), 20)
     data, config = DataConfig(source=str(tmp_path)), train_config("best", RNN, batch=10, companions=0.4, distortion=0.0)
-    assert config.labelled == 6
+    assert config.labelled_per_batch == 6
     mixed = training_batches(data, RNN, config, CPU)
     alone = training_batches(data, RNN, replace(config, batch=6, companions=0.0), CPU)
     for step in (0, 7):
@@ -207,28 +208,60 @@ def test_a_part_of_each_batch_of_ones_own_is_companions(tmp_path: Path) -> None:
 
 
 def test_companions_are_the_last_in_every_processs_share(tmp_path: Path) -> None:
-    config = train_config("best", RNN, batch=10, companions=0.3)
+    config = train_config("best", RNN, batch=10, companions=0.4)
     data = DataConfig(source=str(placed(tmp_path)))
-    unnamed = [
-        (training_batches(data, RNN, config, CPU, Processes(rank, 2).share).at(1).labels == UNNAMED).all(1).tolist()
-        for rank in range(2)
-    ]
-    assert unnamed == [[False] * 4 + [True], [False] * 3 + [True] * 2]
+    for rank in range(2):
+        labels = training_batches(data, RNN, config, CPU, Processes(rank, 2).share).at(1).labels
+        assert (labels == UNNAMED).all(1).tolist() == [False] * 3 + [True] * 2
 
 
-@pytest.mark.parametrize(("step", "zoom"), [(20, 1.2 * 20 / 99), (90, 1.0)])
-def test_glimpses_are_to_be_as_large_as_characters_are_apart(step: int, zoom: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "count"), [(0.5, 1), (0.005, 128), (0.0, 6)])
+def test_where_no_companion_finds_room_the_batch_is_ones_own(share: float, count: int, tmp_path: Path) -> None:
+    config = train_config("best", RNN, batch=count, companions=share)
+    batch = training_batches(DataConfig(source=str(placed(tmp_path))), RNN, config, CPU).at(0)
+    assert len(batch.labels) == count
+    assert (batch.labels != UNNAMED).all()
+
+
+def test_without_mnist_one_is_told_how_to_do_without_companions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> Mnist:
+        raise DataError("MNIST is nowhere")
+
+    monkeypatch.setattr("rnnspn.training.sources.load_mnist", missing)
+    data, config = DataConfig(source=str(placed(tmp_path))), train_config("best", RNN, batch=4, companions=0.5)
+    with pytest.raises(DataError, match=r"nowhere, or learn without companions: --set companions=0"):
+        training_batches(data, RNN, config, CPU)
+    training_batches(data, RNN, replace(config, companions=0.0), CPU)
+
+
+@pytest.mark.parametrize(("step", "across"), [(20, 1.2 * 20 / 99), (60, 1.2 * 100 / 3 / 99)])
+def test_glimpses_are_to_be_as_wide_as_characters_are_apart(step: int, across: float, tmp_path: Path) -> None:
     data, config = DataConfig(source=str(placed(tmp_path, step))), train_config("best", RNN, batch=4, distortion=0.0)
     zooms = training_batches(data, RNN, config, CPU).at(0).zooms
-    torch.testing.assert_close(zooms, torch.full((4, 2), zoom))
+    assert zooms is not None
+    torch.testing.assert_close(zooms[:, 0], torch.full((4,), across))
+    assert zooms[:, 1].isnan().all()  # nobody says how tall they are
 
 
-def test_square_glimpses_stay_square_in_pictures_that_are_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("companions", "zoom"), [(0.0, 0.25), (0.5, math.nan)])
+def test_where_nobody_says_how_wide_companions_show_it_or_the_configuration_does(
+    companions: float, zoom: float, tmp_path: Path
+) -> None:
+    folder = placed(tmp_path, step=1)  # as good as the same place twice
+    config = train_config("best", RNN, batch=4, distortion=0.0, companions=companions, zoom=0.25)
+    zooms = training_batches(DataConfig(source=str(folder)), RNN, config, CPU).at(0).zooms
+    assert zooms is not None
+    torch.testing.assert_close(zooms[:2], torch.full((2, 2), zoom), equal_nan=True)
+
+
+def test_glimpses_around_companions_are_square_in_pictures_that_are_not(tmp_path: Path) -> None:
     model = family_config("rnn-spn", height=60, width=120)
     config = train_config("best", model, batch=4, companions=0.5)
-    batch = training_batches(DataConfig(source=str(placed(tmp_path))), model, config, CPU).at(0)
-    assert batch.zooms is not None
-    torch.testing.assert_close(batch.zooms[:, 0] * 119, batch.zooms[:, 1] * 59)
+    zooms = training_batches(DataConfig(source=str(placed(tmp_path))), model, config, CPU).at(0).zooms
+    assert zooms is not None
+    torch.testing.assert_close(zooms[2:, 0] * 119, zooms[2:, 1] * 59)
 
 
 def test_one_character_alone_says_nothing_of_its_size(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,9 @@ def test_shares_cover_a_batch_once() -> None:
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of 3"):
         Processes(0, 3).check(PAPER)
+    Processes(0, 4).check(replace(PAPER, batch=12))
+    with pytest.raises(ConfigError, match="multiple of 4 pictures beside companions for 4 processes, got 6"):
+        Processes(0, 4).check(replace(PAPER, batch=12, log_epsilon=0.0, companions=0.5))
 
 
 def test_under_torchrun_one_process_talks_and_writes_and_all_stop_together(tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ def test_companions_are_for_glimpses_at_pictures_of_ones_own() -> None:
     Path("mine").mkdir()
     Path("mine/labels.csv").write_text("path,label\na.png,12\nb.png,34\n")
     assert runs.new_config("rnn-spn", "best", data="mine").train.companions == 0.5
-    assert runs.new_config("rnn-spn", "best", data="mine", companions=0.0).train.companions == 0
+    none = runs.new_config("rnn-spn", "best", data="mine", companions=0.0).train
+    assert (none.companions, none.epoch_images) == (0, 6_000)
+    for without in ({"place_weight": 0.0}, {"log_epsilon": 1e-5}):
+        assert runs.new_config("rnn-spn", "best", data="mine", **without).train.companions == 0
     for others in (("rnn-spn", "paper", "mine"), ("ffn-spn", "best", "mine"), ("rnn-spn", "best", "synthesis")):
         assert runs.new_config(*others[:2], data=others[2]).train.companions == 0
         with pytest.raises(ConfigError, match="companions"):
