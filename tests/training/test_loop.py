@@ -18,7 +18,7 @@ from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import CheckpointError, DataError, TrainingError
 from rnnspn.training import loop
-from rnnspn.training.batches import Pictures
+from rnnspn.training.batches import UNNAMED, Pictures
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.loop import Trainer
 from rnnspn.training.optimisation import loss_of
@@ -102,6 +102,24 @@ def test_training_lowers_the_loss_on_an_easy_task(tmp_path: Path, monkeypatch: p
     trainer.run()
     losses = [record["train_loss"] for record in trainer.tally.epochs]
     assert losses[-1] < losses[0] / 2
+
+
+def test_the_error_is_that_of_what_has_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Halves:
+        def at(self, step: int) -> Pictures:
+            labels = torch.tensor([[7] * 3] * 6 + [[3] * 3] * 2 + [[UNNAMED] * 3] * 8)
+            return Pictures(torch.zeros(16, 100, 100, dtype=torch.uint8), labels)
+
+    monkeypatch.setattr(loop, "training_batches", lambda *arguments: Halves())
+    seen: list[float] = []
+    observer = Observer(on_progress=lambda progress: seen.append(progress.error))
+    short = {"epochs": 1, "epoch_images": 160, "batch": 16, "companions": 0.5, "learning_rate": 1e-12}
+    trainer = Trainer(tmp_path, small_run("best", **short), CPU, observer)
+    with torch.no_grad():
+        trainer.network.classifier.logits[0].bias[7] = 100.0  # whatever it sees
+    trainer.run()
+    assert trainer.tally.epochs[0]["train_digit_error"] == pytest.approx(0.25)
+    assert seen == pytest.approx([0.25] * len(seen))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line_and_is_not_saved(

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,11 +12,14 @@ import pytest
 import torch
 
 from rnnspn.errors import ConfigError
+from rnnspn.models.networks import Output
 from rnnspn.training import loop
+from rnnspn.training.batches import UNNAMED, Pictures
 from rnnspn.training.checkpoint import Checkpoint
 from rnnspn.training.loop import Trainer
+from rnnspn.training.optimisation import loss_of
 from rnnspn.training.processes import Processes
-from rnnspn.training.recipes import PAPER
+from rnnspn.training.recipes import BEST, PAPER
 from tests.training.test_loop import CPU, few_pictures, small_run, stop_after
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +121,22 @@ def test_shares_cover_a_batch_once() -> None:
     shares = [batch[Processes(rank, 3).share] for rank in range(3)]
     assert sorted(torch.cat(shares).tolist()) == batch.tolist()
     assert {len(share) for share in shares} == {4}
+
+
+def test_the_mean_of_the_shares_losses_is_the_batchs() -> None:
+    chance = torch.Generator().manual_seed(1)
+    config = replace(BEST, batch=8, companions=0.5)
+    output = Output(torch.randn(8, 3, 10, generator=chance), torch.randn(8, 3, 2, 3, generator=chance))
+    labels = torch.randint(0, 10, (8, 3), generator=chance)
+    centres, zooms = torch.rand(8, 3, 2, generator=chance), torch.rand(8, 2, generator=chance)
+    labels[config.labelled_per_batch :] = UNNAMED
+    centres[:2], zooms[1:3] = math.nan, math.nan
+    losses = []
+    for share in (slice(None), *(Processes(rank, 4).share for rank in range(4))):
+        pictures = Pictures(torch.empty(8), labels[share], centres[share], zooms[share])
+        assert output.theta is not None
+        losses.append(loss_of(Output(output.logits[share], output.theta[share]), pictures, config)[0])
+    assert losses[0].item() == pytest.approx(torch.stack(losses[1:]).mean().item())
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
