@@ -49,7 +49,7 @@ def train(
         bool,
         typer.Option(
             "--validation/--no-validation",
-            help="Hold pictures out to choose the best epoch by; without, learn from them too and keep the last epoch.",
+            help="Hold pictures out to choose an epoch by; without, learn from them too and keep the last epoch.",
         ),
     ] = True,
     out: Annotated[
@@ -111,6 +111,6 @@ def train(
         if processes.writes:
             console.complain(f"interrupted; go on with: rnnspn train --resume --out {folder}")
         raise typer.Exit(console.INTERRUPTED)
-    best = trainer.tally
-    error = f"best validation error {best.best_error:.2%} per digit, " if config.data.validation else ""
-    say(f"{error}epoch {best.best_epoch + 1}; {folder}", quiet=quiet)
+    kept = trainer.tally.kept
+    error = f"validation error {kept['validation_digit_error']:.2%} per digit, " if config.data.validation else ""
+    say(f"{error}epoch {kept['epoch'] + 1}; {folder}", quiet=quiet)

@@ -5,7 +5,7 @@ A run folder holds
     config.json              the three configurations
     metrics.jsonl            one line per epoch
     checkpoint.safetensors   the whole state, to go on from
-    model.safetensors        the weights of the best validation epoch, to evaluate and export
+    model.safetensors        the weights that validation chose, to evaluate and export
     test.jsonl               one line per look at the test set
 """
 

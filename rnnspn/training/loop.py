@@ -228,18 +228,13 @@ class Trainer:
             / (config.steps_per_epoch * config.labelled_per_batch * self.config.model.steps),
         }
         notes: dict[str, Any] = {"epoch": epoch}
-        keep = True
-        if validation is not None:
-            score = score_network(self.averaged, validation)
+        score = None if validation is None else score_network(self.averaged, validation)
+        if score is not None:
             record["validation_digit_error"] = score.digit_error
             record["validation_sequence_error"] = score.sequence_error
             notes["validation"] = score.to_dict()
-            keep = score.digit_error < tally.best_error
-            tally.best_error = min(tally.best_error, score.digit_error)
-        if keep:
-            tally.best_epoch = epoch
-            if self.processes.writes:
-                Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
+        if tally.judge(score, config.schedule) and self.processes.writes:
+            Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
         tally.epochs.append(record)
         tally.loss_sum, tally.wrong = 0.0, 0.0
         if not self.processes.writes:

@@ -199,8 +199,9 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
         if not trainer.run():
             return None
         trainers[folder] = trainer
-    chosen = min(trainers, key=lambda folder: trainers[folder].tally.best_error)
-    errors = {trainer.config.train.dropout: trainer.tally.best_error for trainer in trainers.values()}
+    kept = {folder: float(trainer.tally.kept["validation_digit_error"]) for folder, trainer in trainers.items()}
+    chosen = min(kept, key=kept.__getitem__)
+    errors = {trainers[folder].config.train.dropout: error for folder, error in kept.items()}
     config, epochs = trainers[chosen].config, len(trainers[chosen].tally.epochs)
     subject = trained(chosen / MODEL_FILE)
     examples = held_out("test", config.data, config.model)
