@@ -151,7 +151,7 @@ def test_labels_from_a_spreadsheet_are_read(tmp_path: Path) -> None:
     own_pictures(tmp_path, 3)
     labels = tmp_path / "labels.csv"
     labels.write_bytes(b"\xef\xbb\xbf" + labels.read_bytes().replace(b"\n", b"\r\n"))
-    assert labels_of(tmp_path).count == 3
+    assert labels_of(tmp_path).pictures == 3
 
 
 @pytest.mark.parametrize("label", ["", "123456789"])
