@@ -148,7 +148,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 
 def test_under_torchrun_one_process_talks_and_writes_and_all_stop_together(tmp_path: Path) -> None:
-    options = ["train", "--epochs", "4", "--limit", "1280", "--out", "run", "--downsample", "4"]
+    options = ["train", "--epochs", "4", "--limit", "1280", "--out", "run", "-d", "4", "--set", "distortion=0"]
     process = torchrun(2, "-m", "cli.main", *options, cwd=tmp_path)
     assert process.stderr is not None
     while "to go at" not in process.stderr.readline():

@@ -109,16 +109,18 @@ def test_a_row_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_end(
     monkeypatch.setattr(reproduction, "QUICK", THREE_EPOCHS)
     whole = run_row(SMALL, plan(tmp_path / "whole"), CPU, Observer())
     codes = []
-    for steps in (1, 3, 1000):  # two steps make an epoch
+    for steps in (1, 3):  # two steps make an epoch
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(tmp_path / "killed")], stdout=subprocess.PIPE, cwd=ROOT
         )
         assert process.stdout is not None
-        if len(list(itertools.islice(process.stdout, steps))) == steps:
-            process.kill()
+        list(itertools.islice(process.stdout, steps))
+        process.kill()
         codes.append(process.wait())
         process.stdout.close()
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL]
+    assert finished(plan(tmp_path / "killed")) == []
+    run_row(SMALL, plan(tmp_path / "killed"), CPU, Observer())
     assert finished(plan(tmp_path / "killed")) == [whole]
     weights = [(tmp_path / run / "rnn-spn-d4" / "model.safetensors").read_bytes() for run in ("whole", "killed")]
     assert weights[0] == weights[1]
