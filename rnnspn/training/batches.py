@@ -136,7 +136,7 @@ class FixedBatches:
             images, centres = jolted(images, centres, jolts)
         zooms = None if centres is None else _zooms_by_spacing(centres, (images.shape[1], images.shape[2]))
         if zooms is not None and not self._config.companions:  # nothing else shows how large a glimpse should be
-            zooms = torch.where(zooms.isnan().all(-1, keepdim=True), self._config.zoom, zooms)
+            zooms = torch.where(zooms.isnan(), self._config.zoom, zooms)
         return Pictures(images, pictures.labels, centres, zooms)
 
     def _order(self, number: int) -> Tensor:

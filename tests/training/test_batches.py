@@ -238,11 +238,12 @@ def test_without_mnist_one_is_told_how_to_do_without_companions(
 
 @pytest.mark.parametrize(("step", "across"), [(20, 1.2 * 20 / 99), (60, 1.2 * 100 / 3 / 99)])
 def test_glimpses_are_to_be_as_wide_as_characters_are_apart(step: int, across: float, tmp_path: Path) -> None:
-    data, config = DataConfig(source=str(placed(tmp_path, step))), train_config("best", RNN, batch=4, distortion=0.0)
-    zooms = training_batches(data, RNN, config, CPU).at(0).zooms
-    assert zooms is not None
-    torch.testing.assert_close(zooms[:, 0], torch.full((4,), across))
-    assert zooms[:, 1].isnan().all()  # nobody says how tall they are
+    data = DataConfig(source=str(placed(tmp_path, step)))
+    for companions, down in ((0.5, math.nan), (0.0, 0.25)):  # nobody says how tall they are
+        config = train_config("best", RNN, batch=4, distortion=0.0, companions=companions, zoom=0.25)
+        zooms = training_batches(data, RNN, config, CPU).at(0).zooms
+        assert zooms is not None
+        torch.testing.assert_close(zooms[:2], torch.tensor([[across, down]] * 2), equal_nan=True)
 
 
 @pytest.mark.parametrize(("companions", "zoom"), [(0.0, 0.25), (0.5, math.nan)])
