@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from machine import describe
@@ -27,27 +28,37 @@ TEST_COUNT = 2000
 WIDTH, HEIGHT = 240, 140
 
 
+class Kind(NamedTuple):
+    """What is written on the pictures."""
+
+    lengths: range
+    alphabet: str
+
+
 def main() -> None:
     """Train on more and more pictures and print the errors on others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", default="300,1000,3000", help="labelled pictures to learn from")
-    parser.add_argument("--places", action="store_true", help="the labels say where the first and last digit are")
-    parser.add_argument("--digits", type=int, default=5)
+    parser.add_argument("--places", action="store_true", help="the labels say where the first and last character are")
+    parser.add_argument("--length", default="5", help="characters in a picture, such as 5 or 3-6")
+    parser.add_argument("--alphabet", default="0123456789")
     parser.add_argument("--epochs", type=int, help="the recipe's by default")
     parser.add_argument("--start-from", help="as of rnnspn train; random weights by default")
     parser.add_argument("--keep", type=Path, help="keep pictures and runs in this folder")
     options = parser.parse_args()
+    shortest, _, longest = options.length.partition("-")
+    kind = Kind(range(int(shortest), int(longest or shortest) + 1), options.alphabet)
     print(describe(), flush=True)
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        draw_all(folder / "test", TEST_COUNT, options.digits, seed=1, places=False)
+        draw_all(folder / "test", TEST_COUNT, kind, seed=1, places=False)
         for count in map(int, options.counts.split(",")):
-            draw_all(folder / f"train-{count}", count, options.digits, seed=2, places=options.places)
+            draw_all(folder / f"train-{count}", count, kind, seed=2, places=options.places)
             began = time.perf_counter()
             score = learn(folder, f"train-{count}", options.epochs, options.start_from)
             low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
             print(
-                f"{count} pictures: {score['digit_error']:.2%} per digit, {score['sequence_error']:.2%} per sequence "
+                f"{count} pictures: {score['digit_error']:.2%} per character, {score['sequence_error']:.2%} per sequence "
                 f"({low} to {high} %, n = {TEST_COUNT}), {time.perf_counter() - began:,.0f} s",
                 flush=True,
             )
@@ -75,13 +86,13 @@ def rnnspn(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def draw_all(folder: Path, count: int, digits: int, seed: int, places: bool) -> None:
+def draw_all(folder: Path, count: int, kind: Kind, seed: int, places: bool) -> None:
     """Write so many pictures and their labels."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
     rows = ["path,label,x1,y1,x2,y2" if places else "path,label"]
     for number in range(count):
-        label = "".join(chance.choices("0123456789", k=digits))
+        label = "".join(chance.choices(kind.alphabet, k=chance.choice(kind.lengths)))
         image, ends = draw(label, chance)
         image.save(folder / f"{number:05}.png")
         more = "".join(f",{value:.1f}" for end in ends for value in end) if places else ""
@@ -90,7 +101,7 @@ def draw_all(folder: Path, count: int, digits: int, seed: int, places: bool) -> 
 
 
 def draw(label: str, chance: random.Random) -> tuple[Image.Image, list[tuple[float, float]]]:
-    """Draw one picture; return it, and the centres of its first and last digit in pixels."""
+    """Draw one picture; return it, and the centres of its first and last character in pixels."""
     paper, ink = chance.randint(170, 250), chance.randint(0, 90)
     image = Image.new("L", (WIDTH, HEIGHT), paper)
     pen = ImageDraw.Draw(image)
@@ -102,13 +113,13 @@ def draw(label: str, chance: random.Random) -> tuple[Image.Image, list[tuple[flo
         pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=chance.randint(ink, paper))
     size = chance.uniform(24, 36)
     line = Image.new("L", (WIDTH, HEIGHT), 0)
-    place, font = (WIDTH / 2, HEIGHT / 2), ImageFont.load_default(size)
-    ImageDraw.Draw(line).text(place, " ".join(label), font=font, fill=255, anchor="mm")
+    place, font, text = (WIDTH / 2, HEIGHT / 2), ImageFont.load_default(size), " ".join(label)
+    ImageDraw.Draw(line).text(place, text, font=font, fill=255, anchor="mm")
     angle, right, down = chance.gauss(0, 5), chance.randint(-25, 25), chance.randint(-35, 35)
     turned = line.rotate(angle, Image.Resampling.BICUBIC, translate=(right, down))
-    reach = (font.getlength(" ".join(label)) - font.getlength(label[0])) / 2  # of the first digit from the middle
-    across, up = reach * math.cos(math.radians(angle)), reach * math.sin(math.radians(angle))
-    ends = [(place[0] + right + sign * across, place[1] + down - sign * up) for sign in (-1, 1)]
+    half, along = font.getlength(text) / 2, (math.cos(math.radians(angle)), -math.sin(math.radians(angle)))
+    reaches = (font.getlength(label[0]) / 2 - half, half - font.getlength(label[-1]) / 2)  # from the middle
+    ends = [(place[0] + right + reach * along[0], place[1] + down + reach * along[1]) for reach in reaches]
     image.paste(ink, mask=turned)
     noise = np.random.default_rng(chance.randrange(2**32)).normal(0, chance.uniform(2, 14), (HEIGHT, WIDTH))
     shade = 20 * math.sin(chance.uniform(0, 7)) * np.linspace(-1, 1, WIDTH)

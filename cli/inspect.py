@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rnnspn.config import described
+
 
 def inspect(
     model: Annotated[
@@ -40,7 +42,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *((f"out {name}", shape) for name, shape in facts["outputs"].items()),
         (
             "model",
-            f"{about['family']}, d = {about['downsample'] or 'none'}, {about['steps']} out of {about['alphabet']}",
+            f"{about['family']}, d = {about['downsample'] or 'none'}, {described(about['steps'], about['alphabet'])}",
         ),
         ("pictures", f"{about['resize_policy']}, {about['polarity']}, {about['normalisation']}"),
         ("training", f"recipe {training.get('recipe', 'unknown')}, seed {training.get('seed', 'unknown')}"),

@@ -8,6 +8,7 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
+from rnnspn.config import BLANK, described
 
 _WITH_RESUME = ("resume", "out", "device", "checkpoint_seconds", "quiet")
 
@@ -94,6 +95,9 @@ def train(
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
         folder = processes.agree(lambda: runs.new_folder(out, config, size))
+    if BLANK in config.model.alphabet:
+        reads = described(config.model.steps, config.model.alphabet)
+        say(f"the labels are of different lengths: the model will read {reads}", quiet=quiet)
     with Display(folder, quiet) as display:
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import DataConfig, ModelConfig, from_dict
+from rnnspn.config import DataConfig, ModelConfig, from_dict, spelled
 from rnnspn.data.examples import Examples
 from rnnspn.files import write_text
 from rnnspn.inference import glimpses, model_file
@@ -62,13 +62,8 @@ def exported(path: str, provider: str = "auto") -> Subject:
     metadata = predictor.model.metadata
 
     def answer(images: NDArray[np.uint8]) -> Answers:
-        readings = predictor.predict(images)
-        digits = [[metadata.alphabet.index(character) for character in reading.digits] for reading in readings]
-        confidence = np.array([reading.confidence for reading in readings])
-        if model.family == "conv":
-            return Answers(np.array(digits), confidence, None)
-        theta = np.array([[step.theta for step in reading.steps] for reading in readings])[:, : model.glimpses]
-        return Answers(np.array(digits), confidence, theta.reshape(len(readings), -1, 2, 3))
+        outputs = predictor.run(images)
+        return Answers(outputs.digits, outputs.chosen.prod(axis=1, dtype=np.float64), outputs.theta)
 
     model = ModelConfig(
         family=metadata.family,
@@ -136,7 +131,7 @@ def write_report(answers: Answers, examples: Examples, model: ModelConfig, folde
     from rnnspn.scores import confusion
 
     read, written = (
-        ["".join(model.alphabet[index] for index in row) for row in classes.tolist()]
+        [spelled(row, model.alphabet) for row in classes.tolist()]
         for classes in (answers.digits, examples.labels)
     )
     files = [folder / name for name in ("confusion.png", "mistakes.png", "attention.png", "mistakes.csv")]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import AUTHORS_2015, MAX_STEPS, SYNTHESIS, DataConfig, ModelConfig
+from rnnspn.config import AUTHORS_2015, BLANK, MAX_STEPS, SYNTHESIS, DataConfig, ModelConfig, described
 from rnnspn.data.authors_2015 import SIZES, authors_2015
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
@@ -34,10 +34,10 @@ class Examples:
     Attributes:
         source: Where they come from, for people: `authors-2015 test`, or a folder.
         images: uint8 (n, H, W), 0 background to 255 ink.
-        labels: int64 (n, T), class indices.
+        labels: int64 (n, T), class indices; shorter ones end in the index of `BLANK`.
         paths: Where each picture lies; empty for those that are no files.
-        centres: Where the characters are, float32 (n, T, 2): (x, y) as theta counts them, NaN in pictures of which
-            nobody says; None where that is all of them.
+        centres: Where the characters are, float32 (n, T, 2): (x, y) as theta counts them, NaN after the end and in
+            pictures of which nobody says; None where that is all of them.
     """
 
     source: str
@@ -104,11 +104,14 @@ class Labels(NamedTuple):
 
     Attributes:
         pictures: How many have one.
-        steps: Characters of the first; all have to have as many.
-        alphabet: Every character there is; the ten digits where nothing else is found.
+        shortest: Characters of the shortest.
+        steps: Characters of the longest.
+        alphabet: Every character there is, the ten digits where nothing else is found; and `BLANK` before them where
+            not all labels are of one length.
     """
 
     pictures: int
+    shortest: int
     steps: int
     alphabet: str
 
@@ -122,10 +125,14 @@ def labels_of(folder: Path) -> Labels:
     rows = _rows(folder / LABELS)
     characters = {character for row in rows for character in row.label}
     alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
-    line, first = rows[0].line, rows[0].label
-    if not 1 <= len(first) <= MAX_STEPS:
-        raise DataError(f"{folder / LABELS}, line {line}: expected 1 to {MAX_STEPS} characters, got {first!r}")
-    return Labels(len(rows), len(first), alphabet)
+    for row in rows:
+        if not 1 <= len(row.label) <= MAX_STEPS:
+            where = f"{folder / LABELS}, line {row.line}"
+            raise DataError(f"{where}: expected 1 to {MAX_STEPS} characters, got {row.label!r}")
+    lengths = [len(row.label) for row in rows]
+    if min(lengths) < max(lengths) and BLANK not in alphabet:
+        alphabet = BLANK + alphabet
+    return Labels(len(rows), min(lengths), max(lengths), alphabet)
 
 
 def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
@@ -135,7 +142,8 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         folder: Holds pictures and `labels.csv`, whose header is path,label, and x1,y1,x2,y2 where it says where the
             first and the last character are; the others are taken to lie evenly between. These four may be left empty
             in some lines. Paths are relative to the folder.
-        model: Gives the size of the pictures, and the length and the characters of a label.
+        model: Gives the size of the pictures, and the length and the characters of a label; one whose alphabet has a
+            `BLANK` takes shorter labels too.
         split: `train` for nine tenths of the pictures, `validation` for the rest, None for all. A hash of a picture's
             path decides, so the order of the lines does not matter.
 
@@ -149,22 +157,33 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         if index not in chosen:
             continue
         where = f"{folder / LABELS}, line {line}"
-        if len(label) != model.steps or not set(label) <= set(model.alphabet):
-            raise DataError(f"{where}: expected {model.steps} characters of {model.alphabet}, got {label!r}")
+        padded = label.ljust(model.steps, BLANK) if label else label
+        if len(padded) != model.steps or not set(padded) <= set(model.alphabet):
+            raise DataError(f"{where}: expected {described(model.steps, model.alphabet)}, got {label!r}")
         try:
             fitted.append(pictures.load(str(folder / name), model.height, model.width))
-            labels.append([model.alphabet.index(one) for one in label])
+            labels.append([model.alphabet.index(one) for one in padded])
             paths.append(str(folder / name))
         except ImageError as error:
             raise DataError(f"{where}: {name}: {error}; mend the picture or take its line out") from None
     source = f"{folder} {split}" if split else str(folder)
     images, placements = np.stack([one.pixels for one in fitted]), [one.placement for one in fitted]
-    places = np.array([row.place for index, row in enumerate(rows) if index in chosen])
+    chosen_rows = [row for index, row in enumerate(rows) if index in chosen]
+    places = np.array([row.place for row in chosen_rows])
     centres = None
     if np.isfinite(places).any():
         ends = pictures.to_input(places.reshape(-1, 2, 2), placements, model.height, model.width)
-        centres = np.linspace(ends[:, 0], ends[:, 1], model.steps, axis=1, dtype=np.float32)
+        lengths = np.array([len(row.label) for row in chosen_rows])
+        centres = _between(ends, lengths, model.steps)
     return Examples(source, images, np.array(labels, np.int64), tuple(paths), centres)
+
+
+def _between(ends: NDArray[np.float64], lengths: NDArray[np.int64], steps: int) -> NDArray[np.float32]:
+    """Return the centres, (n, T, 2), of so many characters evenly from end to end, (n, 2, 2); NaN after them."""
+    share = np.arange(steps) / np.maximum(lengths - 1, 1)[:, None]
+    share[np.arange(steps) >= lengths[:, None]] = math.nan
+    centres = ends[:, :1] + share[..., None] * (ends[:, 1:] - ends[:, :1])
+    return centres.astype(np.float32)
 
 
 class _Row(NamedTuple):

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnspn.config import spelled
 from rnnspn.errors import ImageError
 from rnnspn.inference import images, isolation, model_file, session
 from rnnspn.inference.images import Fitted, Placement, Polarity, Source
 from rnnspn.inference.isolation import Load
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.records import Failure, Matrix, Quad, Reading, Record, Step
-from rnnspn.inference.session import Engine
+from rnnspn.inference.session import Engine, Outputs
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -99,6 +100,14 @@ class Predictor:
         )
         batches = self._in_order(pictures, lambda batch, _: self._read([fit(picture) for picture in batch]))
         return [reading for readings in batches for reading in readings]
+
+    def run(self, pictures: NDArray[np.uint8]) -> Outputs:
+        """Give the model's own outputs for pictures of its own size.
+
+        Args:
+            pictures: uint8 (N, H, W), 0 background to 255 ink, N at least 1.
+        """
+        return Outputs.joined(list(self._in_order(pictures, lambda batch, _: self.engine.run(np.stack(batch)))))
 
     def batch_size(self, count: int) -> int:
         """Return how many of `count` pictures go into a batch: enough for speed, and something for every worker."""
@@ -184,14 +193,15 @@ class Predictor:
             return []
         outputs = self.engine.run(np.stack([picture.pixels for picture in fitted]))
         metadata, provider, model_sha256 = self.model.metadata, self.engine.provider, self.model.sha256
-        chosen = np.take_along_axis(outputs.probabilities, outputs.digits[..., None], axis=-1)[..., 0]  # (N, T)
-        characters = [metadata.alphabet[index] for index in outputs.digits.ravel().tolist()]
+        chosen = outputs.chosen
+        classes = outputs.digits.tolist()
+        characters = [metadata.alphabet[index] for row in classes for index in row]
         quads, matrices = self._attended(outputs.theta, [picture.placement for picture in fitted])
         steps = map(Step, characters, chosen.ravel().tolist(), quads, matrices)  # N*T of them, picture by picture
         return [
-            Reading("".join(characters[first : first + metadata.steps]), confidence, taken, provider, model_sha256)
-            for first, confidence, taken in zip(
-                range(0, len(characters), metadata.steps),
+            Reading(digits, confidence, taken[: len(digits)], provider, model_sha256)
+            for digits, confidence, taken in zip(
+                [spelled(row, metadata.alphabet) for row in classes],
                 chosen.prod(axis=1, dtype=np.float64).tolist(),
                 _grouped(steps, metadata.steps),
                 strict=True,

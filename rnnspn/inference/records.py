@@ -32,7 +32,7 @@ class Reading:
 
     Attributes:
         digits: The sequence of characters.
-        confidence: Product of the steps' probabilities, from 0 to 1.
+        confidence: Product of the probabilities of all steps, those after the end too, from 0 to 1.
         steps: One entry for each digit.
         provider: What ran the model: `cpu`, `cuda`, `cuda-tf32`, `openvino` or `openvino-bfloat16`.
         model_sha256: SHA-256 of the model file, in hexadecimal.

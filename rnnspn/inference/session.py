@@ -4,7 +4,7 @@ Shapes: N pictures, T steps, K classes, H x W pixels.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -43,6 +43,18 @@ class Outputs(NamedTuple):
     digits: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     theta: NDArray[np.float32] | None
+
+    @property
+    def chosen(self) -> NDArray[np.float32]:
+        """Probability of the digit that each step chose, float32 (N, T)."""
+        return np.take_along_axis(self.probabilities, self.digits[..., None], axis=-1)[..., 0]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Outputs]") -> "Outputs":
+        """Put the outputs of one batch after those of the other."""
+        thetas = [part.theta for part in parts if part.theta is not None]
+        digits, probabilities = (np.concatenate([part[name] for part in parts]) for name in (0, 1))
+        return cls(digits, probabilities, np.concatenate(thetas) if thetas else None)
 
 
 @dataclass(frozen=True)
@@ -99,10 +111,7 @@ class Engine:
 
     def _run_halves(self, images: NDArray[np.uint8]) -> Outputs:
         half = len(images) // 2
-        first, second = self.run(images[:half]), self.run(images[half:])
-        theta = None if first.theta is None or second.theta is None else np.concatenate([first.theta, second.theta])
-        digits, probabilities = (np.concatenate([first[name], second[name]]) for name in (0, 1))
-        return Outputs(digits, probabilities, theta)
+        return Outputs.joined([self.run(images[:half]), self.run(images[half:])])
 
     @property
     def _shared(self) -> bool:

@@ -172,7 +172,7 @@ def _zooms_by_spacing(centres: Tensor, size: tuple[int, int]) -> Tensor | None:
     if steps == 1:
         return None
     pixels = torch.tensor([size[1] - 1, size[0] - 1], device=centres.device) / 2
-    apart = ((centres[:, -1] - centres[:, 0]) * pixels).norm(dim=-1) / (steps - 1)
+    apart = ((centres[:, 1] - centres[:, 0]) * pixels).norm(dim=-1)  # they are evenly spaced, and may be fewer than T
     zooms = zooms_around(apart.clamp_max(size[1] / steps), size)
     zooms[:, 1] = math.nan
     zooms[apart < _LEAST_PIXELS] = math.nan

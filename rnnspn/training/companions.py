@@ -9,11 +9,12 @@ Shapes: n pictures, T steps, S x S pixels of the larger pictures that they are c
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnspn.config import ModelConfig, TrainConfig
+from rnnspn.config import BLANK, ModelConfig, TrainConfig
 from rnnspn.data.mnist import Mnist
 from rnnspn.data.sequences import DIGIT, Sequences
 from rnnspn.training.batches import UNNAMED, WHOLE, Batches, Pictures, Share, SynthesisedBatches, zooms_around
@@ -29,6 +30,8 @@ _FINER = 2  # samples along each side of a pixel
 class CompanionBatches:
     """New lines of digits at every step, made on the device: their places are known, their labels are left out.
 
+    Where sequences may be shorter than T, the lines of each step have a length of their own, from 1 to T digits.
+
     Args:
         mnist: The digits, on the device.
         model: Gives T, H and W.
@@ -40,20 +43,27 @@ class CompanionBatches:
     def __init__(
         self, mnist: Mnist, model: ModelConfig, config: TrainConfig, device: torch.device, share: Share = WHOLE
     ) -> None:
-        side = canvas_side(model.steps)
-        supply = Sequences(mnist, "train", config.seed, steps=model.steps, height=side, width=side)
-        self._larger = SynthesisedBatches(supply, replace(config, distortion=0.0), device, share)
+        shortest = 1 if BLANK in model.alphabet else model.steps
+        config = replace(config, distortion=0.0)
+        self._larger = [
+            SynthesisedBatches(lines(mnist, config.seed, steps), config, device, share)
+            for steps in range(shortest, model.steps + 1)
+        ]
+        self._steps = model.steps
         self._config = config
         self._share = share
         self._size = model.height, model.width
 
     def at(self, step: int) -> Pictures:
         """Return the share of the batch of a step."""
-        larger = self._larger.at(step)
+        length = np.random.default_rng((self._config.seed, step)).integers(len(self._larger))
+        larger = self._larger[length].at(step)
         views = draw_views(self._config.batch, self._config.seed, step)[self._share]
         assert larger.centres is not None
         images, centres, sides = seen_from_afar(larger.images, larger.centres, views, self._size)
-        return Pictures(images, torch.full_like(larger.labels, UNNAMED), centres, zooms_around(sides, self._size))
+        centres = F.pad(centres, (0, 0, 0, self._steps - centres.shape[1]), value=math.nan)
+        labels = larger.labels.new_full(centres.shape[:2], UNNAMED)
+        return Pictures(images, labels, centres, zooms_around(sides, self._size))
 
 
 class MixedBatches:
@@ -79,9 +89,10 @@ class MixedBatches:
         )
 
 
-def canvas_side(steps: int) -> int:
-    """Return S for lines of T digits of 28 pixels, in pixels."""
-    return DIGIT * steps + _MARGIN
+def lines(mnist: Mnist, seed: int, steps: int) -> Sequences:
+    """Return a supply of larger pictures of so many digits in a line."""
+    side = DIGIT * steps + _MARGIN
+    return Sequences(mnist, "train", seed, steps=steps, height=side, width=side)
 
 
 def draw_views(count: int, seed: int, step: int) -> Tensor:

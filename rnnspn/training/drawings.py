@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnspn.config import spelled
 from rnnspn.figures import draw_attention, draw_curves
 from rnnspn.models.networks import Network
 from rnnspn.training.evaluation import answer, as_input
@@ -51,9 +52,7 @@ class Drawings:
     def _draw_attention(self, network: Network, images: Tensor) -> None:
         model = network.config
         crops, theta = network.look(as_input(images))
-        read = [
-            "".join(model.alphabet[digit] for digit in digits) for digits in answer(network, images).digits.tolist()
-        ]
+        read = [spelled(digits, model.alphabet) for digits in answer(network, images).digits.tolist()]
         draw_attention(
             images.cpu().numpy(),
             crops.reshape(len(images), -1, *model.glimpse_size).cpu().numpy(),

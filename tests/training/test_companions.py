@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from rnnspn.data.mnist import load_mnist
-from rnnspn.data.sequences import DIGIT, Sequences
-from rnnspn.training.companions import canvas_side, draw_views, seen_from_afar
+from rnnspn.data.sequences import DIGIT
+from rnnspn.training.companions import draw_views, lines, seen_from_afar
 from rnnspn.training.distortion import moved
 
 COUNT = 200
@@ -12,11 +12,11 @@ COUNT = 200
 
 def larger(steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return larger pictures without clutter, the centres of their digits, and views of them."""
-    side = canvas_side(steps)
-    sequences = Sequences(load_mnist(), "train", seed=3, steps=steps, height=side, width=side)
+    sequences = lines(load_mnist(), seed=3, steps=steps)
     place = sequences.place(np.arange(COUNT))
     images = torch.from_numpy(sequences.pictures(np.arange(COUNT))[0])
-    return images, torch.from_numpy(place.centres(side, side)).float(), draw_views(COUNT, 1, 2)
+    centres = torch.from_numpy(place.centres(sequences.height, sequences.width)).float()
+    return images, centres, draw_views(COUNT, 1, 2)
 
 
 @pytest.mark.parametrize("size", [(100, 100), (60, 140), (36, 300)])
@@ -56,7 +56,7 @@ def test_what_lies_at_a_centre_is_the_digit() -> None:
 
 
 def test_a_centre_is_where_the_ink_is_to_a_fraction_of_a_pixel() -> None:
-    side = canvas_side(1)
+    side = 58
     images, centres = torch.zeros(COUNT, side, side, dtype=torch.uint8), torch.zeros(COUNT, 1, 2)
     images[:, side // 2 - 3 : side // 2 + 3, side // 2 - 3 : side // 2 + 3] = 200  # around the very middle
     views = draw_views(COUNT, 1, 2)
