@@ -58,8 +58,9 @@ def main() -> None:
             score = learn(folder, f"train-{count}", options.epochs, options.start_from)
             low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
             print(
-                f"{count} pictures: {score['digit_error']:.2%} per character, {score['sequence_error']:.2%} per sequence "
-                f"({low} to {high} %, n = {TEST_COUNT}), {time.perf_counter() - began:,.0f} s",
+                f"{count} pictures: {score['digit_error']:.2%} per character, "
+                f"{score['sequence_error']:.2%} per sequence ({low} to {high} %, n = {TEST_COUNT}), "
+                f"{time.perf_counter() - began:,.0f} s",
                 flush=True,
             )
 

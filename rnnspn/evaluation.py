@@ -90,7 +90,9 @@ def trained(path: Path) -> Subject:
 
     from rnnspn.training import evaluation
     from rnnspn.training.checkpoint import Checkpoint, in_run, log_test_score
+    from rnnspn.training.hardware import keep_freed_memory
 
+    keep_freed_memory()
     path = in_run(path)
     checkpoint = Checkpoint.load(path)
     network = checkpoint.network()
@@ -131,8 +133,7 @@ def write_report(answers: Answers, examples: Examples, model: ModelConfig, folde
     from rnnspn.scores import confusion
 
     read, written = (
-        [spelled(row, model.alphabet) for row in classes.tolist()]
-        for classes in (answers.digits, examples.labels)
+        [spelled(row, model.alphabet) for row in classes.tolist()] for classes in (answers.digits, examples.labels)
     )
     files = [folder / name for name in ("confusion.png", "mistakes.png", "attention.png", "mistakes.csv")]
     draw_confusion(confusion(answers.digits, examples.labels, model.classes), model.alphabet, files[0])

@@ -45,6 +45,19 @@ def test_an_exported_file_answers_in_indices_of_its_alphabet(tmp_path: Path) -> 
     assert answers.digits.max() < 10
 
 
+def test_a_report_leaves_out_blanks_at_the_end(tmp_path: Path) -> None:
+    facts = handmade.metadata(alphabet=" 012345678")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(handmade.build(facts).SerializeToString())
+    subject = exported(str(path), "cpu")
+    images = np.stack([handmade.picture_of("120"), handmade.picture_of("300")])
+    written = Examples("some", images, np.array([[1, 2, 0], [3, 1, 0]]))
+    answers = subject.answer(images)
+    *_, mistakes = write_report(answers, written, subject.model, tmp_path / "report")
+    (row,) = csv.DictReader(mistakes.read_text().splitlines())
+    assert (row["label"], row["read"]) == ("20", "2")
+
+
 def test_a_checkpoint_and_its_log_are_put_to_the_test_alike(tmp_path: Path, pictures: Examples) -> None:
     torch.manual_seed(0)
     model = family_config("rnn-spn", gru_units=16, classifier_units=16)

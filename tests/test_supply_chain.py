@@ -19,9 +19,12 @@ def refused(*_, **__):
 
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refused
 {before}
-sys.argv = ["rnnspn", *{arguments}]
-from cli.main import main
-sys.exit(main())
+from cli import console
+from cli.main import app
+for arguments in {commands}:
+    print(*arguments, flush=True)
+    if code := console.run(app, arguments):
+        sys.exit(code)
 """
 
 
@@ -68,8 +71,9 @@ def test_the_wheel_holds_the_program_and_the_bundled_model_and_nothing_else(tmp_
     assert about == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 
 
-def _offline(folder: Path, arguments: list[str], before: str = "") -> subprocess.CompletedProcess[str]:
-    code = OFFLINE.format(arguments=arguments, before=before)
+def _offline(folder: Path, *commands: list[str], before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run commands in a process that ends with exit code 99 where one opens a connection."""
+    code = OFFLINE.format(commands=commands, before=before)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -79,7 +83,8 @@ def _offline(folder: Path, arguments: list[str], before: str = "") -> subprocess
 @pytest.mark.slow
 def test_no_command_opens_a_connection(tmp_path: Path) -> None:
     images = str(ROOT / "assets" / "images")
-    for arguments in (
+    done = _offline(
+        tmp_path,
         ["train", "--size", "nano", "-d", "4", "--epochs", "1", "--limit", "64", "-q"],
         ["export", "model.onnx", "--vectors", "-q"],
         ["predict", images, "--annotate", "drawn", "-q"],
@@ -89,9 +94,9 @@ def test_no_command_opens_a_connection(tmp_path: Path) -> None:
         ["doctor"],
         ["data", "sample", "samples", "--count", "4"],
         ["--help"],
-    ):
-        done = _offline(tmp_path, arguments)
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    assert "\n--help\n" in done.stdout, "every command was run"
 
 
 def test_reading_leaves_nothing_in_the_users_home(tmp_path: Path) -> None:

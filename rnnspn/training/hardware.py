@@ -45,7 +45,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of freed tensors, where the C library is glibc.
 
     Every step frees and asks for the same few hundred megabytes. By default glibc hands them back to the kernel, which
-    fills them with zeros page by page the next time: a fifth of a training step.
+    fills them with zeros page by page the next time: a fifth of a training step, and half of reading with a network.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -29,8 +29,9 @@ def mine(tmp_path: Path) -> Path:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the commands of the brief have been run, in order."""
     folder = tmp_path_factory.mktemp("workplace")
-    for arguments in (TINY, ["evaluate", "--split", "test", "--json"], ["export", "model.onnx", "--vectors"]):
-        code, out, err = rnnspn(folder, *arguments)
+    commands = (TINY, ["evaluate", "--split", "test", "--json"], ["export", "model.onnx", "--vectors"])
+    for run, arguments in zip((rnnspn, rnnspn_here, rnnspn_here), commands, strict=True):
+        code, out, err = run(folder, *arguments)
         assert code == 0, err
         (folder / f"{arguments[0]}.out").write_text(out)
         (folder / f"{arguments[0]}.err").write_text(err)
@@ -123,6 +124,22 @@ def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
     assert code == 0, err
     train = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
     assert (train["weight_decay"], train["optimiser"], train["epochs"]) == (0.02, "rmsprop", 1)
+
+
+def test_labels_of_different_lengths_are_said_and_read(tmp_path: Path, mine: Path) -> None:
+    labels = mine / "labels.csv"
+    labels.write_text(labels.read_text().replace("7.png,", "7.png,C"))
+    run, notice = (
+        "rnn-spn-nano-d3-best",
+        "the labels are of different lengths: the model will read up to 3 characters of ABC",
+    )
+    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name)
+    assert code == 0, err
+    assert err.splitlines()[0] == notice
+    config = json.loads((tmp_path / "runs" / run / "config.json").read_text())
+    assert (config["model"]["steps"], config["model"]["alphabet"]) == (3, " ABC")
+    code, _, err = rnnspn_here(tmp_path, "evaluate", "--data", mine.name, "--report", "report")
+    assert code == 0, err
 
 
 def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path, mine: Path) -> None:

@@ -1,12 +1,32 @@
+import hashlib
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
+from exporters import onnx_graph, to_onnx
+from rnnspn import contract
 from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, RunConfig
 from rnnspn.training.recipes import train_config
+
+_TRACED: dict[tuple[ModelConfig, int, str], onnx.ModelProto] = {}
+
+
+def build_graph(network: Network, opset: int = contract.OPSET) -> onnx.ModelProto:
+    """Return the graph of a network, traced once for all tests of a process: it takes PyTorch six seconds."""
+    weights = b"".join(weight.numpy().tobytes() for weight in network.state_dict().values())
+    key = network.config, opset, hashlib.sha256(weights).hexdigest()
+    if key not in _TRACED:
+        _TRACED[key] = onnx_graph.build_graph(network, opset)
+    return onnx.ModelProto.FromString(_TRACED[key].SerializeToString())
+
+
+@pytest.fixture(autouse=True)
+def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(to_onnx, "build_graph", build_graph)
 
 
 def lively_network(config: ModelConfig, scale: float = 1.0) -> Network:

@@ -6,7 +6,6 @@ import torch
 
 from exporters import to_onnx
 from exporters.from_onnx import checkpoint_of
-from exporters.onnx_graph import build_graph
 from exporters.parity import Parity
 from exporters.precision import Accuracy
 from rnnspn.config import DataConfig, family_config
@@ -14,7 +13,7 @@ from rnnspn.errors import CheckpointError
 from rnnspn.inference import model_file
 from rnnspn.training.checkpoint import Checkpoint, RunConfig
 from rnnspn.training.recipes import train_config
-from tests.exporters.conftest import lively_network
+from tests.exporters.conftest import build_graph, lively_network
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from exporters import to_onnx
-from exporters.onnx_graph import build_graph
 from exporters.to_onnx import export
 from rnnspn import contract
 from rnnspn.config import family_config
@@ -15,7 +14,7 @@ from rnnspn.errors import CheckpointError, OutputError, ParityError
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
 from rnnspn.training.checkpoint import log_test_score
-from tests.exporters.conftest import lively_network, save_checkpoint
+from tests.exporters.conftest import build_graph, lively_network, save_checkpoint
 
 
 def shapes(values: object) -> dict[str, list[object]]:

@@ -103,6 +103,20 @@ def test_other_lengths_sizes_and_alphabets_are_read(tmp_path, facts):
     assert reading.digits == "".join(facts.alphabet[int(digit)] for digit in digits)
 
 
+def test_a_sequence_ends_before_its_blanks(tmp_path):
+    path = tmp_path / "model.onnx"
+    facts = handmade.metadata(alphabet=" abcdefghi", steps=4)
+    onnx.save(handmade.build(facts), path)
+    predictor = Predictor.load(path, provider="cpu")
+    wanted = {"1200": "ab", "1020": "a b", "0000": "", "9999": "iiii"}
+    stack = np.stack([handmade.picture_of(digits) for digits in wanted])
+    readings = predictor.predict(stack)
+    assert [reading.digits for reading in readings] == list(wanted.values())
+    for reading, probabilities in zip(readings, predictor.run(stack).probabilities, strict=True):
+        assert "".join(step.digit for step in reading.steps) == reading.digits
+        assert reading.confidence == pytest.approx(probabilities.max(-1).prod())
+
+
 def test_a_stream_keeps_the_order_whatever_fails_in_between(predictor, tmp_path):
     paths = []
     for index, digits in enumerate(_many(150)):

@@ -246,6 +246,26 @@ def test_glimpses_are_to_be_as_wide_as_characters_are_apart(step: int, across: f
         torch.testing.assert_close(zooms[:2], torch.tensor([[across, down]] * 2), equal_nan=True)
 
 
+def test_the_ends_of_shorter_labels_say_how_far_their_characters_are_apart(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.new("L", (100, 100)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("path,label,x1,y1,x2,y2\n0.png,12,20,50,40,50\n1.png,1234,20,50,80,50\n")
+    data, model = (
+        DataConfig(source=str(tmp_path), validation=False),
+        family_config("rnn-spn", steps=4, alphabet=" 1234"),
+    )
+    for distortion in (0.0, 1.0):
+        config = train_config("best", model, batch=4, distortion=distortion, companions=0.5)
+        batch = training_batches(data, model, config, CPU).at(0)
+        assert batch.zooms is not None
+        assert batch.centres is not None
+        torch.testing.assert_close(
+            batch.zooms[:2, 0], torch.full((2,), 1.2 * 20 / 99), rtol=0.3 * distortion + 1e-5, atol=0
+        )
+        known = ~batch.centres[:2].isnan().any(-1)
+        assert sorted(known.sum(1).tolist()) == [2, 4]
+
+
 @pytest.mark.parametrize(("companions", "zoom"), [(0.0, 0.25), (0.5, math.nan)])
 def test_where_nobody_says_how_wide_companions_show_it_or_the_configuration_does(
     companions: float, zoom: float, tmp_path: Path

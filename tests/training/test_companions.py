@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from rnnspn.config import family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import DIGIT
-from rnnspn.training.companions import draw_views, lines, seen_from_afar
+from rnnspn.training.batches import UNNAMED
+from rnnspn.training.companions import CompanionBatches, draw_views, lines, seen_from_afar
 from rnnspn.training.distortion import moved
+from rnnspn.training.recipes import train_config
 
 COUNT = 200
 
@@ -74,6 +77,21 @@ def test_views_depend_on_nothing_but_seed_and_step() -> None:
     assert torch.equal(once, again)
     assert not torch.equal(once, later)
     assert not torch.equal(once, elsewhere)
+
+
+def test_where_labels_may_be_shorter_so_are_the_lines() -> None:
+    model = family_config("rnn-spn", steps=4, alphabet=" 0123456789")
+    config = train_config("best", model, batch=6, companions=0.5)
+    batches = [CompanionBatches(load_mnist(), model, config, torch.device("cpu")).at(step) for step in range(30)]
+    for batch in batches:
+        assert batch.centres is not None
+        assert batch.labels.shape == (6, 4)
+        assert (batch.labels == UNNAMED).all()
+        known = ~batch.centres.isnan().any(-1)
+        assert (known == known[0]).all(), "the lines of a step are of one length"
+        assert (known[0].int().diff() <= 0).all(), "there is nothing after the end"
+    lengths = {int((~batch.centres[0, :, 0].isnan()).sum()) for batch in batches if batch.centres is not None}
+    assert lengths == {1, 2, 3, 4}
 
 
 def test_pictures_are_fainter_or_stronger() -> None:
