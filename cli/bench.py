@@ -52,7 +52,10 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure latency (one call at a time) and images/s (all cores busy), with and without decoding PNG."""
+    """Measure latency and images/s on this machine.
+
+    Latency is that of one call at a time, images/s are with all cores busy; with and without decoding PNG.
+    """
     from rnnspn.inference import model_file, session, timing
 
     file = model_file.load(model or model_file.default())

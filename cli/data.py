@@ -41,7 +41,10 @@ def sample(
 
 @app.command()
 def fetch(quiet: Quiet = False) -> None:
-    """Download MNIST into the cache, checked by SHA-256; what is there and good is kept."""
+    """Download MNIST into the cache, checked by SHA-256.
+
+    What is there and good is kept.
+    """
     from rnnspn.data.mnist import fetch_mnist
 
     folder = fetch_mnist(lambda name: say(f"fetching {name}", quiet=quiet))

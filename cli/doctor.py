@@ -11,7 +11,10 @@ _MARKS = {"works": "ok", "absent": "-", "broken": "!!"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Look at the installation and run a tiny model on every provider; exit 4 if something has to be mended."""
+    """Check the installation with a tiny model on every provider.
+
+    Exit code 4 says that something has to be mended.
+    """
     from rnnspn.inference.diagnosis import diagnose
 
     findings = diagnose()

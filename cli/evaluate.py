@@ -43,7 +43,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count a model's errors, per digit, sequence and position and where it is surest, with 95 % intervals.
+    """Count a model's errors, with 95 % intervals.
+
+    They are counted per digit, sequence and position, and for the readings of which it is surest.
 
     A checkpoint's look at the test set is logged in its run folder and goes into the metadata of the exported file.
     """

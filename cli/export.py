@@ -37,7 +37,7 @@ def export(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export a model; the file is written only if it agrees with PyTorch."""
+    """Export a model to one file, if that agrees with PyTorch."""
     console.needs("train", "torch", "safetensors", "onnxscript")
     from exporters import to_onnx, to_ort
     from rnnspn.training.checkpoint import find_model, in_run

@@ -15,7 +15,10 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show an exported model's tensors, operators, size, errors and agreement with PyTorch."""
+    """Show what an exported model says about itself.
+
+    These are its tensors, operators, size, errors and agreement with PyTorch.
+    """
     from rnnspn.inference import inspection, model_file
 
     facts = inspection.inspect(model_file.load(model or model_file.default()))

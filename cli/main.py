@@ -11,7 +11,10 @@ from cli import bench, console, data, doctor, evaluate, export, inspect, predict
 from rnnspn import __version__
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["--help", "-h"]}
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 app.command()(train.train)
 app.command()(evaluate.evaluate)

@@ -42,7 +42,10 @@ def reproduce(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train and test the nine rows of the paper's Table 1; run it again to go on where it was left."""
+    """Train and test the nine rows of the paper's Table 1.
+
+    Run it again to go on where it was left.
+    """
     console.needs("train", "torch", "safetensors", "matplotlib")
     from rnnspn.training import hardware, reproduction, runs
     from rnnspn.training.processes import started_by_torchrun

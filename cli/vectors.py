@@ -15,7 +15,10 @@ def vectors(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a few pictures and what an exported model says about them, for testing clients in other languages."""
+    """Write pictures and what an exported model says about them.
+
+    Clients in other languages can be tested on them.
+    """
     from exporters import vectors as golden
     from rnnspn.inference import model_file
 
