@@ -65,7 +65,7 @@ def evaluate(
     else:
         examples = labelled_folder(Path(data), subject.model)
     answers = subject.answer(examples.images)
-    score = Score.of(answers.digits, examples.labels)
+    score = Score.of(answers.digits, examples.labels, subject.model.blank)
     if data is None and split == "test":
         subject.log(examples.source, score)
     if report is not None:

@@ -8,7 +8,6 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
-from rnnspn.config import BLANK, described
 
 _WITH_RESUME = ("resume", "out", "device", "checkpoint_seconds", "quiet")
 
@@ -34,7 +33,7 @@ def train(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="Digits in a sequence, T.", show_default="3, or as many as a folder's labels have"),
+        typer.Option(help="Digits in a sequence, T.", show_default="3, or as many as a folder's longest label has"),
     ] = None,
     height: Annotated[int, typer.Option(help="Picture height in pixels.")] = 100,
     width: Annotated[int, typer.Option(help="Picture width in pixels.")] = 100,
@@ -95,9 +94,8 @@ def train(
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
         folder = processes.agree(lambda: runs.new_folder(out, config, size))
-    if BLANK in config.model.alphabet:
-        reads = described(config.model.steps, config.model.alphabet)
-        say(f"the labels are of different lengths: the model will read {reads}", quiet=quiet)
+        if config.model.blank is not None:
+            say(_lengths(Path(config.data.source), config.model.steps), quiet=quiet)
     with Display(folder, quiet) as display:
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:
@@ -118,3 +116,14 @@ def train(
     kept = trainer.tally.kept
     error = f"validation error {kept['validation_digit_error']:.2%} per digit, " if config.data.validation else ""
     say(f"{error}epoch {kept['epoch'] + 1}; {folder}", quiet=quiet)
+
+
+def _lengths(folder: Path, steps: int) -> str:
+    """Say that labels have different lengths, which may be meant, or a spreadsheet that has dropped leading zeros."""
+    from rnnspn.data.examples import labels_of
+
+    labels = labels_of(folder)
+    return (
+        f"{len(labels.shorter)} of {labels.pictures} labels have less than {labels.steps} characters, "
+        f"the first in line {labels.shorter[0]}: the model will read up to {steps}"
+    )

@@ -19,11 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters.onnx_graph import GRID
 from exporters.parity import read_with_onnxruntime
 from rnnspn import contract
-from rnnspn.config import DataConfig, ModelConfig
-from rnnspn.data.examples import sequences
+from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig
+from rnnspn.data.examples import Examples, labelled_folder, sequences
 from rnnspn.data.mnist import load_mnist
 from rnnspn.errors import ParityError
 from rnnspn.inference.providers import open_session
+from rnnspn.training.checkpoint import RunConfig
 
 Precision = Literal["fp32", "fp16", "int8"]
 Reader = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
@@ -41,7 +42,7 @@ class Accuracy:
 
     Attributes:
         precision: `fp16` or `int8` for stored weights, `bfloat16` for computing on OpenVINO.
-        sequences: Sequences read, of the test digits.
+        sequences: Sequences read; see `judging_pictures`.
         full: Share of them that float32 reads right.
         reduced: Share of them that fewer bits read right.
         changed_digits: Digits that are read otherwise.
@@ -117,27 +118,38 @@ def _scale(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return np.where(largest > 0, largest / _LARGEST, 1).astype(np.float32)
 
 
-def check_accuracy(full: Reader, other: Reader, config: ModelConfig, precision: str, max_drop: float) -> Accuracy:
-    """Compare what two ways of running a model read in synthesised pictures of the test digits.
+def judging_pictures(config: RunConfig) -> Examples:
+    """Return what fewer bits are judged on: synthesised pictures of the test digits, or all of a run's own folder.
+
+    Raises:
+        DataError: MNIST is missing, or the folder's pictures are.
+    """
+    source, model = config.data.source, config.model
+    if source not in (SYNTHESIS, AUTHORS_2015):
+        return labelled_folder(Path(source), model)
+    pictures, labels = sequences(load_mnist(), "test", DataConfig(), model).pictures(np.arange(SEQUENCES))
+    return Examples("synthesis test", pictures, labels.astype(np.int64))
+
+
+def check_accuracy(full: Reader, other: Reader, examples: Examples, precision: str, max_drop: float) -> Accuracy:
+    """Compare what two ways of running a model read in labelled pictures.
 
     Args:
         full: Reads in float32.
         other: Reads with weights stored, or values computed, in fewer bits.
-        config: The network's shape.
+        examples: The pictures.
         precision: What `other` does.
         max_drop: How many points of whole-sequence accuracy may be lost.
 
     Raises:
         ParityError: More are lost.
-        DataError: MNIST is missing.
     """
-    pictures, labels = sequences(load_mnist(), "test", DataConfig(), config).pictures(np.arange(SEQUENCES))
-    digits = [read(pictures) for read in (full, other)]
-    right = [float((read == labels).all(axis=1).mean()) for read in digits]
-    accuracy = Accuracy(precision, len(labels), right[0], right[1], int((digits[0] != digits[1]).sum()))
+    digits = [read(examples.images) for read in (full, other)]
+    right = [float((read == examples.labels).all(axis=1).mean()) for read in digits]
+    accuracy = Accuracy(precision, len(examples.labels), right[0], right[1], int((digits[0] != digits[1]).sum()))
     if not (drop := 100 * (right[0] - right[1])) <= max_drop:
         raise ParityError(
-            f"{precision} reads {right[1]:.2%} of {len(labels)} sequences right, float32 {right[0]:.2%}: "
+            f"{precision} reads {right[1]:.2%} of {accuracy.sequences} sequences right, float32 {right[0]:.2%}: "
             f"{drop:.2f} points less, allowed {max_drop:g}; no file was written"
         )
     return accuracy

@@ -10,7 +10,7 @@ import torch
 import rnnspn
 from exporters.onnx_graph import build_graph
 from exporters.parity import BATCHES, Parity, check_parity, parity_pictures
-from exporters.precision import Accuracy, Precision, check_accuracy, reader, store_weights
+from exporters.precision import Accuracy, Precision, check_accuracy, judging_pictures, reader, store_weights
 from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
 from rnnspn.inference.layout import channel_block, filled
@@ -85,7 +85,8 @@ def export(
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
-        DataError: MNIST, which the parity pictures are made of, is missing.
+        DataError: MNIST, which the parity pictures are made of, is missing, or the pictures that fewer bits are
+            judged on.
         MissingPackageError: ONNX Runtime is not installed.
         ParityError: The graph disagrees with PyTorch, or fewer bits cost too much; no file was written.
         ProviderError: `bfloat16` without OpenVINO's provider.
@@ -117,7 +118,8 @@ def make(
 
     def check(what: str, name: str, provider: str) -> None:
         other = reader(model.SerializeToString(), target, provider)
-        costs[what] = check_accuracy(reader(full, target), other, network.config, name, max_accuracy_drop)
+        examples = judging_pictures(checkpoint.config)
+        costs[what] = check_accuracy(reader(full, target), other, examples, name, max_accuracy_drop)
 
     if precision != "fp32":
         model = store_weights(model, precision)

@@ -17,8 +17,8 @@ SYNTHESIS = "synthesis"
 AUTHORS_2015 = "authors-2015"
 MAX_STEPS = 8
 """Digits of the longest sequence."""
-BLANK = " "
-"""The character of steps after the end, in models that read sequences of different lengths."""
+BLANK = "\u2423"
+"""What is read after the end, by models of sequences of different lengths: the last character of their alphabet."""
 
 Config = TypeVar("Config")
 
@@ -30,10 +30,10 @@ class ModelConfig:
     Attributes:
         family: `rnn-spn` (a glimpse per step), `ffn-spn` (one glimpse for all) or `conv` (the whole picture).
         downsample: Down-sampling factor d: glimpses have int(H/d) x int(W/d) pixels. None for `conv`.
-        steps: Digits in a sequence, T.
+        steps: Digits in the longest sequence, T.
         height: Input height H in pixels.
         width: Input width W in pixels.
-        alphabet: The character of each class, K of them.
+        alphabet: The character of each class, K of them; `BLANK` ends it where sequences may be shorter.
         localisation_filters: Filters of each convolution of the localisation network.
         localisation_units: Hidden units of `ffn-spn`'s localisation network.
         gru_units: Hidden units D of `rnn-spn`'s GRU.
@@ -86,6 +86,11 @@ class ModelConfig:
     def classes(self) -> int:
         """Number of classes K."""
         return len(self.alphabet)
+
+    @property
+    def blank(self) -> int | None:
+        """The class of what is after the end; None where all sequences have T digits."""
+        return self.alphabet.index(BLANK) if BLANK in self.alphabet else None
 
     @property
     def glimpses(self) -> int:

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rnnspn.config import BLANK
 from rnnspn.files import replacing
 from rnnspn.inference.annotate import COLOURS
 
@@ -108,9 +107,8 @@ def draw_confusion(counts: NDArray[np.int64], alphabet: str, path: Path) -> None
             color="#757575" if right else "white" if mistaken[row, column] > mistaken.max() * 0.6 else "black",
         )  # fmt: skip
     axes.set(xlabel="read", ylabel="written", xticks=range(classes), yticks=range(classes))
-    names = ["none" if character == BLANK else character for character in alphabet]
-    axes.set_xticklabels(names)
-    axes.set_yticklabels(names)
+    axes.set_xticklabels(list(alphabet))
+    axes.set_yticklabels(list(alphabet))
     axes.spines[:].set_visible(False)
     _save(figure, path)
 

@@ -88,7 +88,7 @@ class Score:
     """How often a model was wrong.
 
     Attributes:
-        digits: Digits read.
+        digits: Digits read, without those after the end where nothing was read either.
         wrong_digits: Digits read wrongly.
         sequences: Sequences read.
         wrong_sequences: Sequences with at least one wrong digit.
@@ -102,11 +102,11 @@ class Score:
     wrong_by_position: tuple[int, ...]
 
     @classmethod
-    def of(cls, read: NDArray[Any], labels: NDArray[Any]) -> "Score":
-        """Count the errors of readings, (n, T), against labels, (n, T)."""
+    def of(cls, read: NDArray[Any], labels: NDArray[Any], blank: int | None = None) -> "Score":
+        """Count the errors of readings, (n, T), against labels, (n, T); after the end, both have the class `blank`."""
         wrong = np.asarray(read) != np.asarray(labels)
         return cls(
-            digits=wrong.size,
+            digits=wrong.size if blank is None else int((wrong | (np.asarray(labels) != blank)).sum()),
             wrong_digits=int(wrong.sum()),
             sequences=len(wrong),
             wrong_sequences=int(wrong.any(axis=1).sum()),

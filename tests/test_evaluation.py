@@ -46,16 +46,18 @@ def test_an_exported_file_answers_in_indices_of_its_alphabet(tmp_path: Path) -> 
 
 
 def test_a_report_leaves_out_blanks_at_the_end(tmp_path: Path) -> None:
-    facts = handmade.metadata(alphabet=" 012345678")
+    facts = handmade.metadata(alphabet="012345678␣")
     path = tmp_path / "model.onnx"
     path.write_bytes(handmade.build(facts).SerializeToString())
     subject = exported(str(path), "cpu")
-    images = np.stack([handmade.picture_of("120"), handmade.picture_of("300")])
-    written = Examples("some", images, np.array([[1, 2, 0], [3, 1, 0]]))
+    images = np.stack([handmade.picture_of("129"), handmade.picture_of("399")])
+    written = Examples("some", images, np.array([[1, 2, 9], [3, 1, 9]]))
     answers = subject.answer(images)
     *_, mistakes = write_report(answers, written, subject.model, tmp_path / "report")
     (row,) = csv.DictReader(mistakes.read_text().splitlines())
-    assert (row["label"], row["read"]) == ("20", "2")
+    assert (row["label"], row["read"]) == ("31", "3")
+    score = Score.of(answers.digits, written.labels, subject.model.blank)
+    assert (score.wrong_digits, score.digits, score.wrong_sequences) == (1, 4, 1)
 
 
 def test_a_checkpoint_and_its_log_are_put_to_the_test_alike(tmp_path: Path, pictures: Examples) -> None:

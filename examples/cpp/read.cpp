@@ -1,7 +1,7 @@
 // Read digit sequences with an exported model: grey levels in, digits out, nothing else to prepare.
 //
 //   c++ -std=c++17 -I INCLUDE read.cpp LIBRARY -o read   INCLUDE: folder of onnxruntime_cxx_api.h, LIBRARY: libonnxruntime.so
-//   ./read MODEL.onnx PICTURE.pgm...                     a line a picture: digits, probabilities, theta, tabs between
+//   ./read MODEL.onnx PICTURE.pgm...                     a line a picture: reading, probabilities, theta, tabs between
 //
 // Pictures are binary PGM files of the model's own size, light on dark.
 
@@ -33,7 +33,22 @@ static Picture load(const std::string &path) {
     return picture;
 }
 
-static void read(Ort::Session &session, Picture picture) {
+// The character of each class, from the metadata: a JSON document that escapes nothing here but \ and ".
+static std::vector<std::string> alphabet_of(const Ort::Session &session) {
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto about = session.GetModelMetadata().LookupCustomMetadataMapAllocated("rnnspn", allocator);
+    const std::string key = "\"alphabet\": \"", text = about ? about.get() : "";
+    if (text.find(key) == std::string::npos) throw std::runtime_error("the model was not made by rnnspn");
+    std::vector<std::string> characters;
+    for (size_t at = text.find(key) + key.size(); at < text.size() && text[at] != '"'; at++) {
+        if (text[at] == '\\') at++;
+        if ((text[at] & 0xC0) == 0x80) characters.back() += text[at];  // UTF-8: one more byte of the same character
+        else characters.emplace_back(1, text[at]);
+    }
+    return characters;
+}
+
+static void read(Ort::Session &session, const std::vector<std::string> &alphabet, Picture picture) {
     const char *inputs[] = {"images"}, *outputs[] = {"digits", "probabilities", "theta"};
     const int64_t shape[] = {1, picture.height, picture.width};
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
@@ -41,12 +56,14 @@ static void read(Ort::Session &session, Picture picture) {
         Ort::Value::CreateTensor<uint8_t>(memory, picture.levels.data(), picture.levels.size(), shape, 3);
     // the family conv has no theta
     const auto answers = session.Run(Ort::RunOptions(), inputs, &images, 1, outputs, session.GetOutputCount());
-    for (const Ort::Value &answer : answers) {
-        const size_t count = answer.GetTensorTypeAndShapeInfo().GetElementCount();
-        for (size_t i = 0; i < count; i++)
-            if (&answer == &answers[0]) std::printf("%d", int(answer.GetTensorData<int64_t>()[i]));
-            else std::printf("%s%.7f", i ? " " : "\t", answer.GetTensorData<float>()[i]);
-    }
+    const auto count = [](const Ort::Value &answer) { return answer.GetTensorTypeAndShapeInfo().GetElementCount(); };
+    const int64_t *classes = answers[0].GetTensorData<int64_t>();
+    size_t length = count(answers[0]);
+    while (length && alphabet.at(size_t(classes[length - 1])) == "\u2423") length--;  // blanks after the end
+    for (size_t i = 0; i < length; i++) std::printf("%s", alphabet.at(size_t(classes[i])).c_str());
+    for (size_t output = 1; output < answers.size(); output++)
+        for (size_t i = 0; i < count(answers[output]); i++)
+            std::printf("%s%.7f", i ? " " : "\t", answers[output].GetTensorData<float>()[i]);
     std::puts("");
 }
 
@@ -56,7 +73,8 @@ int main(int count, char **arguments) try {
     setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // ONNX Runtime reports to its maker otherwise
     Ort::Env environment(ORT_LOGGING_LEVEL_FATAL);
     Ort::Session session(environment, arguments[1], Ort::SessionOptions());
-    for (int picture = 2; picture < count; picture++) read(session, load(arguments[picture]));
+    const auto alphabet = alphabet_of(session);
+    for (int picture = 2; picture < count; picture++) read(session, alphabet, load(arguments[picture]));
 } catch (const std::exception &error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 1;

@@ -1,7 +1,7 @@
 // Read digit sequences with an exported model: grey levels in, digits out, nothing else to prepare.
 //
 //   npm install
-//   node read.js MODEL.onnx PICTURE.png...          one line a picture: its path, a tab, the digits
+//   node read.js MODEL.onnx PICTURE.png...          one line a picture: its path, a tab, what it says
 //   node read.js MODEL.onnx --vectors VECTORS.json  check this client against the model's golden vectors
 //
 // Pictures have the model's own size and are light on dark; rnnspn predict shows how to bring others into that form.
@@ -20,6 +20,9 @@ if (!modelPath || !paths.length) {
 }
 const model = readFileSync(modelPath);
 const session = await InferenceSession.create(model);
+// The character of each class is in the file's metadata, which this runtime does not hand out. ␣ is what comes after the
+// end, where readings are of different lengths.
+const alphabet = [...JSON.parse(model.toString("utf8").match(/"alphabet": ("(\\.|[^"\\])*")/)[1])];
 
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.
 async function run(levels, height, width) {
@@ -30,7 +33,7 @@ async function read(path) {
   const { width, height, data } = PNG.sync.read(readFileSync(path)); // four bytes a pixel: red, green, blue, alpha
   const levels = Uint8Array.from({ length: width * height }, (_, pixel) => data[4 * pixel]);
   const { digits } = await run(levels, height, width);
-  return Array.from(digits.data, Number).join(""); // int64 comes as BigInt
+  return Array.from(digits.data, (digit) => alphabet[digit]).join("").replace(/␣+$/, "");
 }
 
 async function check(path) {

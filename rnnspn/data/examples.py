@@ -34,7 +34,7 @@ class Examples:
     Attributes:
         source: Where they come from, for people: `authors-2015 test`, or a folder.
         images: uint8 (n, H, W), 0 background to 255 ink.
-        labels: int64 (n, T), class indices; shorter ones end in the index of `BLANK`.
+        labels: int64 (n, T), class indices; shorter ones end in that of `BLANK`.
         paths: Where each picture lies; empty for those that are no files.
         centres: Where the characters are, float32 (n, T, 2): (x, y) as theta counts them, NaN after the end and in
             pictures of which nobody says; None where that is all of them.
@@ -104,35 +104,34 @@ class Labels(NamedTuple):
 
     Attributes:
         pictures: How many have one.
-        shortest: Characters of the shortest.
         steps: Characters of the longest.
-        alphabet: Every character there is, the ten digits where nothing else is found; and `BLANK` before them where
+        alphabet: Every character there is, the ten digits where nothing else is found; and `BLANK` after them where
             not all labels are of one length.
+        shorter: The numbers of the lines of those that are shorter than the longest.
     """
 
     pictures: int
-    shortest: int
     steps: int
     alphabet: str
+    shorter: tuple[int, ...] = ()
 
 
 def labels_of(folder: Path) -> Labels:
     """Return what the labels of a folder are like.
 
     Raises:
-        DataError: They are missing.
+        DataError: They are missing, or one has no legal length.
     """
     rows = _rows(folder / LABELS)
     characters = {character for row in rows for character in row.label}
     alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
     for row in rows:
-        if not 1 <= len(row.label) <= MAX_STEPS:
+        if not 1 <= len(row.label) <= MAX_STEPS or BLANK in row.label:
             where = f"{folder / LABELS}, line {row.line}"
-            raise DataError(f"{where}: expected 1 to {MAX_STEPS} characters, got {row.label!r}")
-    lengths = [len(row.label) for row in rows]
-    if min(lengths) < max(lengths) and BLANK not in alphabet:
-        alphabet = BLANK + alphabet
-    return Labels(len(rows), min(lengths), max(lengths), alphabet)
+            raise DataError(f"{where}: expected 1 to {MAX_STEPS} characters, none of them {BLANK}, got {row.label!r}")
+    longest = max(len(row.label) for row in rows)
+    shorter = tuple(row.line for row in rows if len(row.label) < longest)
+    return Labels(len(rows), longest, alphabet + BLANK if shorter else alphabet, shorter)
 
 
 def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
@@ -157,8 +156,8 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         if index not in chosen:
             continue
         where = f"{folder / LABELS}, line {line}"
-        padded = label.ljust(model.steps, BLANK) if label else label
-        if len(padded) != model.steps or not set(padded) <= set(model.alphabet):
+        padded = label.ljust(model.steps, BLANK)
+        if not label or BLANK in label or len(padded) != model.steps or not set(padded) <= set(model.alphabet):
             raise DataError(f"{where}: expected {described(model.steps, model.alphabet)}, got {label!r}")
         try:
             fitted.append(pictures.load(str(folder / name), model.height, model.width))

@@ -164,7 +164,12 @@ def _cells(record: Record) -> "tuple[Text, ...]":
         return name, Text("-", "red"), Text(""), Text(outcome.message, "red")
     colour = "green" if outcome.confidence >= _SURE else "yellow" if outcome.confidence >= _LIKELY else "red"
     each = "  ".join(f"{step.digit} {step.probability:4.0%}" for step in outcome.steps)
-    return name, Text(outcome.digits, f"bold {colour}"), Text(f"{outcome.confidence:.1%}", colour), Text(each, "dim")
+    return (
+        name,
+        Text(outcome.digits or "(nothing)", f"bold {colour}"),
+        Text(f"{outcome.confidence:.1%}", colour),
+        Text(each, "dim"),
+    )
 
 
 def as_dict(record: Record) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class Pictures:
     Attributes:
         images: uint8 (B, H, W).
         labels: int64 (B, T).
-        centres: Where the digits are, float (B, T, 2): (x, y) as theta counts them, NaN in pictures of which nobody
-            knows; None where that is all of them.
+        centres: Where the digits are, float (B, T, 2): (x, y) as theta counts them, NaN after the end and in pictures
+            of which nobody knows; None where that is all of them.
         zooms: Scale of a glimpse that holds a digit, float (B, 2): across and down, NaN where nobody knows, and nothing
             draws the glimpse; None where it is the configuration's for all.
     """
@@ -172,8 +172,9 @@ def _zooms_by_spacing(centres: Tensor, size: tuple[int, int]) -> Tensor | None:
     if steps == 1:
         return None
     pixels = torch.tensor([size[1] - 1, size[0] - 1], device=centres.device) / 2
-    apart = ((centres[:, 1] - centres[:, 0]) * pixels).norm(dim=-1)  # they are evenly spaced, and may be fewer than T
-    zooms = zooms_around(apart.clamp_max(size[1] / steps), size)
+    apart = ((centres[:, 1] - centres[:, 0]) * pixels).norm(dim=-1)  # all are as far apart as the first two
+    length = (~centres[..., 0].isnan()).sum(1).clamp_min(1)
+    zooms = zooms_around(torch.minimum(apart, size[1] / length), size)
     zooms[:, 1] = math.nan
     zooms[apart < _LEAST_PIXELS] = math.nan
     return zooms

@@ -37,7 +37,8 @@ def score_network(network: Network, pictures: Pictures) -> Score:
     Returns:
         The counts per digit, sequence and position.
     """
-    return Score.of(answer(network, pictures.images).digits, pictures.labels.cpu().numpy())
+    read = answer(network, pictures.images).digits
+    return Score.of(read, pictures.labels.cpu().numpy(), network.config.blank)
 
 
 def as_input(images: torch.Tensor) -> torch.Tensor:

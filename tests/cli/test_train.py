@@ -129,17 +129,18 @@ def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
 def test_labels_of_different_lengths_are_said_and_read(tmp_path: Path, mine: Path) -> None:
     labels = mine / "labels.csv"
     labels.write_text(labels.read_text().replace("7.png,", "7.png,C"))
-    run, notice = (
-        "rnn-spn-nano-d3-best",
-        "the labels are of different lengths: the model will read up to 3 characters of ABC",
-    )
     code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name)
     assert code == 0, err
-    assert err.splitlines()[0] == notice
-    config = json.loads((tmp_path / "runs" / run / "config.json").read_text())
-    assert (config["model"]["steps"], config["model"]["alphabet"]) == (3, " ABC")
+    assert err.splitlines()[0] == (
+        "27 of 30 labels have less than 3 characters, the first in line 2: the model will read up to 3"
+    )
+    config = json.loads((tmp_path / "runs/rnn-spn-nano-d3-best/config.json").read_text())
+    assert (config["model"]["steps"], config["model"]["alphabet"]) == (3, "ABC␣")
     code, _, err = rnnspn_here(tmp_path, "evaluate", "--data", mine.name, "--report", "report")
     assert code == 0, err
+    code, _, err = rnnspn_here(tmp_path, "export", "model.onnx", "--precision", "int8", "--max-accuracy-drop", "100")
+    assert code == 0, err
+    assert "of 30 sequences right" in err
 
 
 def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path, mine: Path) -> None:

@@ -145,18 +145,18 @@ def test_pictures_that_were_learned_from_do_not_judge(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("label", "steps", "alphabet"), [("7", 1, "0123456789"), ("B7A", 3, "7AB")])
 def test_labels_tell_the_length_and_the_alphabet(tmp_path: Path, label: str, steps: int, alphabet: str) -> None:
     own_pictures(tmp_path, 3, label)
-    assert labels_of(tmp_path) == (3, steps, steps, alphabet)
+    assert labels_of(tmp_path) == (3, steps, alphabet, ())
 
 
 def test_labels_of_different_lengths_end_in_blanks(tmp_path: Path) -> None:
     own_pictures(tmp_path, 3)
     rows = ["0.png,42,10,20,40,20", "1.png,4711,5,20,47,20", "2.png,9,30,40,30,40"]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,x1,y1,x2,y2", *rows]))
-    assert labels_of(tmp_path) == (3, 1, 4, " 0123456789")
-    model = family_config("rnn-spn", downsample=1, steps=4, alphabet=" 0123456789", height=50, width=50)
+    assert labels_of(tmp_path) == (3, 4, "0123456789␣", (2, 4))
+    model = family_config("rnn-spn", downsample=1, steps=4, alphabet="0123456789␣", height=50, width=50)
     examples = labelled_folder(tmp_path, model)
     assert [spelled(row, model.alphabet) for row in examples.labels.tolist()] == ["42", "4711", "9"]
-    assert examples.labels[0].tolist() == [5, 3, 0, 0]
+    assert examples.labels[0].tolist() == [4, 2, 10, 10]
     assert examples.centres is not None
     pixels = (examples.centres + 1) / 2 * 49
     across = [[10, 40, math.nan, math.nan], [5, 19, 33, 47], [30, math.nan, math.nan, math.nan]]
@@ -164,16 +164,16 @@ def test_labels_of_different_lengths_end_in_blanks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2: expected 4 characters of 0123456789, got '42'"):
         labelled_folder(tmp_path, family_config("rnn-spn", steps=4))
     with pytest.raises(DataError, match="line 3: expected up to 3 characters of 0123456789, got '4711'"):
-        labelled_folder(tmp_path, family_config("rnn-spn", steps=3, alphabet=" 0123456789"))
+        labelled_folder(tmp_path, family_config("rnn-spn", steps=3, alphabet="0123456789␣"))
 
 
 def test_an_empty_label_among_others_is_taken_for_a_fault(tmp_path: Path) -> None:
     own_pictures(tmp_path, 3)
     (tmp_path / "labels.csv").write_text("path,label\n0.png,42\n1.png,\n2.png,123\n")
-    with pytest.raises(DataError, match="line 3: expected 1 to 8 characters, got ''"):
+    with pytest.raises(DataError, match="line 3: expected 1 to 8 characters, none of them ␣, got ''"):
         labels_of(tmp_path)
     with pytest.raises(DataError, match="line 3: expected up to 3 characters of 0123456789, got ''"):
-        labelled_folder(tmp_path, family_config("rnn-spn", alphabet=" 0123456789"))
+        labelled_folder(tmp_path, family_config("rnn-spn", alphabet="0123456789␣"))
 
 
 def test_labels_from_a_spreadsheet_are_read(tmp_path: Path) -> None:
@@ -183,10 +183,10 @@ def test_labels_from_a_spreadsheet_are_read(tmp_path: Path) -> None:
     assert labels_of(tmp_path).pictures == 3
 
 
-@pytest.mark.parametrize("label", ["", "123456789"])
+@pytest.mark.parametrize("label", ["", "123456789", "1␣2"])
 def test_labels_of_no_legal_length_are_named(tmp_path: Path, label: str) -> None:
     own_pictures(tmp_path, 3, label)
-    with pytest.raises(DataError, match=f"line 2: expected 1 to 8 characters, got '{label}'"):
+    with pytest.raises(DataError, match=f"line 2: expected 1 to 8 characters, none of them ␣, got '{label}'"):
         labels_of(tmp_path)
 
 

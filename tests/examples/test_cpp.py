@@ -87,6 +87,20 @@ def test_a_model_without_theta_is_read_too(read: Client, tmp_path: Path) -> None
     assert found["probabilities"] <= document["tolerances"]["probabilities"]
 
 
+def test_classes_are_spelled_in_the_models_alphabet_and_blanks_at_the_end_left_out(
+    read: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(handmade.build(handmade.metadata(alphabet='"\\äb5678␣x')), path)
+    pictures = []
+    for number, digits in enumerate(("012", "388", "838", "888")):
+        pictures.append(tmp_path / f"{number}.pgm")
+        pictures[-1].write_bytes(b"P5\n100 100\n255\n" + handmade.picture_of(digits).tobytes())
+    code, out, err = read(path, *pictures)
+    assert (code, err) == (0, "")
+    assert [line.split("\t")[0] for line in out.splitlines()] == ['"\\ä', "b", "␣b", ""]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

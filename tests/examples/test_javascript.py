@@ -4,10 +4,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from PIL import Image
 
 from exporters.vectors import vectors_file
 from rnnspn.inference import model_file
+from tests import handmade
 from tests.cli.program import ROOT
 
 FOLDER = ROOT / "examples" / "javascript"
@@ -18,8 +21,8 @@ pytestmark = [
 ]
 
 
-def read(*arguments: object) -> tuple[int, str, str]:
-    command = ["node", FOLDER / "read.js", model_file.bundled(), *arguments]
+def read(*arguments: object, model: Path | None = None) -> tuple[int, str, str]:
+    command = ["node", FOLDER / "read.js", model or model_file.bundled(), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stdout, done.stderr
 
@@ -61,6 +64,16 @@ def test_the_client_notices_answers_that_differ(tmp_path: Path, changes: dict[st
     assert (code, out) == (1, "")
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+def test_classes_are_spelled_in_the_models_alphabet_and_blanks_at_the_end_left_out(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    onnx.save(handmade.build(handmade.metadata(alphabet='"\\äb5678␣x')), model)
+    for digits in ("012", "388", "838", "888"):
+        Image.fromarray(handmade.picture_of(digits)).save(tmp_path / f"{digits}.png")
+    code, out, err = read(*sorted(tmp_path.glob("*.png")), model=model)
+    assert (code, err) == (0, "")
+    assert [line.split("\t")[1] for line in out.splitlines()] == ['"\\ä', "b", "␣b", ""]
 
 
 def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:

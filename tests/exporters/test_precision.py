@@ -4,15 +4,22 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 from exporters import precision, to_onnx
 from exporters.parity import open_session
-from exporters.precision import Reader, check_accuracy, reader, store_weights
-from rnnspn.config import family_config
-from rnnspn.errors import ParityError
+from exporters.precision import Reader, check_accuracy, judging_pictures, reader, store_weights
+from rnnspn.config import DataConfig, family_config
+from rnnspn.errors import DataError, ParityError
 from rnnspn.inference import model_file
 from rnnspn.inference.session import open_engine
+from rnnspn.training import runs
+from rnnspn.training.checkpoint import RunConfig
+from rnnspn.training.recipes import train_config
 from tests.openvino import needs_openvino
+
+MODEL = family_config("rnn-spn")
+SYNTHESISED = RunConfig(MODEL, DataConfig(), train_config("best", MODEL))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,7 @@ def _reader(model: onnx.ModelProto) -> Reader:
 def test_the_file_is_smaller_and_reads_as_well(full: onnx.ModelProto, stored: str, share: float) -> None:
     small = store_weights(full, stored)
     assert small.ByteSize() < share * full.ByteSize()
-    accuracy = check_accuracy(_reader(full), _reader(small), family_config("rnn-spn"), stored, max_drop=0.3)
+    accuracy = check_accuracy(_reader(full), _reader(small), judging_pictures(SYNTHESISED), stored, max_drop=0.3)
     assert accuracy.full > 0.9
     assert accuracy.changed_digits <= 0.005 * 3 * accuracy.sequences
 
@@ -69,9 +76,24 @@ def test_the_model_that_was_given_is_left_as_it_is(full: onnx.ModelProto) -> Non
 def test_the_gate_closes_when_reading_gets_worse(full: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "_LARGEST", 2)  # five levels for each weight
     worse = store_weights(full, "int8")
-    config = family_config("rnn-spn")
     with pytest.raises(ParityError, match=r"points less, allowed 0\.1; no file was written"):
-        check_accuracy(_reader(full), _reader(worse), config, "int8", max_drop=0.1)
+        check_accuracy(_reader(full), _reader(worse), judging_pictures(SYNTHESISED), "int8", max_drop=0.1)
+
+
+def test_models_of_ones_own_pictures_are_judged_on_those(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("L", (100, 100)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("path,label\n0.png,12345\n1.png,1234\n2.png,9\n")
+    run = runs.new_config("rnn-spn", "best", data=str(tmp_path))
+    examples = judging_pictures(run)
+    assert examples.images.shape == (3, 100, 100)
+    assert examples.labels.tolist() == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 10], [9, 10, 10, 10, 10]]
+    right_once = iter([examples.labels, examples.labels[::-1]])
+    accuracy = check_accuracy(lambda _: next(right_once), lambda _: next(right_once), examples, "int8", max_drop=67)
+    assert (accuracy.sequences, accuracy.full, accuracy.reduced, accuracy.changed_digits) == (3, 1.0, 1 / 3, 10)
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(DataError, match=r"cannot read .*labels\.csv"):
+        judging_pictures(run)
 
 
 def test_the_file_says_what_was_stored_and_what_it_cost(checkpoint: Path, tmp_path: Path) -> None:

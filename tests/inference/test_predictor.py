@@ -105,10 +105,10 @@ def test_other_lengths_sizes_and_alphabets_are_read(tmp_path, facts):
 
 def test_a_sequence_ends_before_its_blanks(tmp_path):
     path = tmp_path / "model.onnx"
-    facts = handmade.metadata(alphabet=" abcdefghi", steps=4)
+    facts = handmade.metadata(alphabet="abcdefghi␣", steps=4)
     onnx.save(handmade.build(facts), path)
     predictor = Predictor.load(path, provider="cpu")
-    wanted = {"1200": "ab", "1020": "a b", "0000": "", "9999": "iiii"}
+    wanted = {"0199": "ab", "0919": "a␣b", "9999": "", "8888": "iiii"}
     stack = np.stack([handmade.picture_of(digits) for digits in wanted])
     readings = predictor.predict(stack)
     assert [reading.digits for reading in readings] == list(wanted.values())

@@ -102,6 +102,12 @@ def test_the_table_keeps_its_columns_from_batch_to_batch():
     assert lines[-1].replace("b.png", "a.png") == lines[-2]
 
 
+def test_the_table_says_so_where_nothing_was_read():
+    empty = Reading("", 0.9, (), "cpu", "0" * 64)
+    assert "(nothing)" in _written("table", [Record("a.png", empty)]).decode()
+    assert _written("text", [Record("a.png", empty)]) == b"a.png\t\t0.9000\n"
+
+
 def test_the_table_shows_why_a_picture_failed():
     assert "the picture is damaged" in _written("table", [Record("odd\udce9\x1b.png", FAILED)]).decode()
 

@@ -252,7 +252,7 @@ def test_the_ends_of_shorter_labels_say_how_far_their_characters_are_apart(tmp_p
     (tmp_path / "labels.csv").write_text("path,label,x1,y1,x2,y2\n0.png,12,20,50,40,50\n1.png,1234,20,50,80,50\n")
     data, model = (
         DataConfig(source=str(tmp_path), validation=False),
-        family_config("rnn-spn", steps=4, alphabet=" 1234"),
+        family_config("rnn-spn", steps=4, alphabet="1234␣"),
     )
     for distortion in (0.0, 1.0):
         config = train_config("best", model, batch=4, distortion=distortion, companions=0.5)

@@ -85,7 +85,7 @@ def test_views_depend_on_nothing_but_seed_and_step() -> None:
 
 
 def test_where_labels_may_be_shorter_so_are_the_lines() -> None:
-    model = family_config("rnn-spn", steps=4, alphabet=" 0123456789")
+    model = family_config("rnn-spn", steps=4, alphabet="0123456789␣")
     config = train_config("best", model, batch=6, companions=0.5)
     batches = [CompanionBatches(load_mnist(), model, config, torch.device("cpu")).at(step) for step in range(30)]
     for batch in batches:
