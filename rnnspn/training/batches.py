@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rnnspn.config import TrainConfig
 from rnnspn.data.sequences import Sequences, render
-from rnnspn.training.distortion import distorted, draw_jolts, jolted
+from rnnspn.training.distortion import cluttered, distorted, draw_jolts, draw_patches, jolted
 
 Share = slice | NDArray[np.int64]
 """Which pictures of a batch."""
@@ -108,7 +108,7 @@ class FixedBatches:
     Args:
         pictures: The set, n pictures.
         config: Gives batch and seed.
-        distortion: How far every picture is moved, turned and stretched each time, 0 for not at all.
+        distortion: How far every picture is moved, turned, stretched and cluttered each time, 0 for not at all.
         share: Which pictures of each batch to return.
     """
 
@@ -132,8 +132,9 @@ class FixedBatches:
         pictures = self._pictures.some(chosen[self._share])
         images, centres = pictures.images, pictures.centres
         if self._distortion:
-            jolts = draw_jolts(self._config.batch, self._distortion, self._config.seed, step)[self._share]
-            images, centres = jolted(images, centres, jolts)
+            draws = self._config.batch, self._distortion, self._config.seed, step
+            images, centres = jolted(images, centres, draw_jolts(*draws)[self._share])
+            images = cluttered(images, self._pictures.images, draw_patches(*draws)[self._share])
         zooms = None if centres is None else _zooms_by_spacing(centres, (images.shape[1], images.shape[2]))
         if zooms is not None and not self._config.companions:  # nothing else shows how large a glimpse should be
             zooms = torch.where(zooms.isnan(), self._config.zoom, zooms)

@@ -1,4 +1,4 @@
-"""New pictures out of old: MNIST's training digits bent anew for every epoch, pictures of one's own moved at every use.
+"""New pictures out of old: MNIST's digits bent anew for every epoch, one's own pictures moved and cluttered each time.
 
 Each digit gets an affine change (turned, stretched, slanted) and an elastic one (a smooth random displacement), as in
 Simard, Steinkraus and Platt, Best practices for convolutional neural networks, ICDAR 2003; and a broader or finer pen.
@@ -24,6 +24,8 @@ _TILT = math.radians(3)  # the same for whole pictures
 _ZOOM = 0.06
 _SHIFT = 0.05
 _GAIN = 0.15
+_PATCHES = 16
+_PATCH = 0.12  # side, in sides of the picture
 _CHUNK = 10_000
 
 
@@ -88,6 +90,52 @@ def jolted(images: Tensor, centres: Tensor | None, jolts: Tensor) -> tuple[Tenso
         came_from = (centres - theta[:, None, :, 2]).transpose(1, 2)  # (n, 2, T)
         centres = torch.linalg.solve_ex(theta[..., :2], came_from)[0].transpose(1, 2)  # without waiting for a GPU
     return pictures, centres
+
+
+def draw_patches(count: int, strength: float, seed: int, step: int) -> Tensor:
+    """Draw the patches that are to clutter each picture of a batch.
+
+    Args:
+        count: Pictures in the batch, n.
+        strength: 1 for eight patches on average.
+        seed: Seed of a run.
+        step: Every step has its own patches, which depend on nothing but the seed and the step.
+
+    Returns:
+        float (n, P, 6), from 0 to 1: picture, place in it and place on the canvas, (y, x) each; and 1 if it is there.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    patches = torch.rand(count, _PATCHES, 6, generator=generator)
+    patches[..., 5] = patches[..., 5] < strength / 2
+    return patches
+
+
+def cluttered(images: Tensor, supply: Tensor, patches: Tensor) -> Tensor:
+    """Return pictures with patches of others laid over them, as the paper's clutter is cut from other digits.
+
+    Args:
+        images: uint8 (n, H, W), 0 background.
+        supply: uint8 (m, H, W), the pictures that patches are cut from.
+        patches: Rows of `draw_patches`, float (n, P, 6).
+
+    Returns:
+        uint8 (n, H, W); the lighter of the two is seen.
+    """
+    height, width = images.shape[1:]
+    edge = torch.arange(max(1, round(_PATCH * min(height, width))), device=images.device)
+
+    def window(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns = (((side - len(edge) + 1) * at).long() for at, side in ((y, height), (x, width)))
+        return rows.reshape(-1, 1, 1) + edge.unsqueeze(1), columns.reshape(-1, 1, 1) + edge
+
+    images = images.clone()
+    number = torch.arange(len(images), device=images.device).reshape(-1, 1, 1)
+    for chosen, from_y, from_x, to_y, to_x, there in patches.to(images.device).permute(1, 2, 0):
+        source = (len(supply) * chosen).long().reshape(-1, 1, 1)
+        patch = supply[source, *window(from_y, from_x)] * there.byte().reshape(-1, 1, 1)
+        target = number, *window(to_y, to_x)
+        images[target] = torch.maximum(images[target], patch)
+    return images
 
 
 def moved(images: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
