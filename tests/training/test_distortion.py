@@ -7,7 +7,7 @@ import torch
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.training import distortion
-from rnnspn.training.distortion import distorted, draw_jolts, jolted
+from rnnspn.training.distortion import cluttered, distorted, draw_jolts, draw_patches, jolted
 
 FEWER = {"train": range(5_000), "validation": range(5_000, 6_000), "train+validation": range(6_000)}
 TRAIN, VALIDATION, TEST = FEWER["train"], FEWER["validation"], range(6_000, 7_000)
@@ -98,6 +98,30 @@ def test_jolted_pictures_are_still_the_same_pictures() -> None:
     ink = moved.sum((1, 2)) / images.float().sum((1, 2))
     assert 0.9 < ink.median() < 1.1
     assert (moved - images).abs().mean() > 5
+
+
+def test_clutter_is_eight_patches_on_average_and_hides_no_ink() -> None:
+    images = torch.zeros(300, 100, 100, dtype=torch.uint8)
+    images[:, 40:60, 20:80] = 90
+    supply = torch.stack([torch.full((100, 100), level, dtype=torch.uint8) for level in (40, 250)])
+    seen = cluttered(images, supply, draw_patches(300, 1.0, seed=2, step=3))
+    assert (images[:, 40:60, 20:80] == 90).all(), "the pictures themselves stay as they are"
+    assert (seen >= images).all()
+    assert set(seen.unique().tolist()) == {0, 40, 90, 250}
+    nothing = torch.zeros_like(images)
+    covered = (cluttered(nothing, supply, draw_patches(300, 1.0, seed=2, step=3)) > 0).float().mean()
+    assert 0.8 * 8 * 12**2 / 100**2 < covered < 8 * 12**2 / 100**2  # some lie over others
+    assert torch.equal(cluttered(images, supply, draw_patches(300, 0.0, seed=2, step=3)), images)
+
+
+def test_a_patch_is_a_piece_of_one_other_picture() -> None:
+    supply = torch.arange(100, dtype=torch.uint8).repeat(100, 1).unsqueeze(0)  # its levels are its columns
+    patches = draw_patches(50, 2.0, seed=0, step=0)[:, :1]
+    seen = cluttered(torch.zeros(50, 100, 100, dtype=torch.uint8), supply, patches)
+    for picture in seen:
+        rows, columns = (picture > 0).nonzero().unbind(1)
+        assert (int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1) in {(12, 12), (12, 11)}
+        assert torch.equal(picture[rows.min(), columns.min() : columns.max() + 1].diff().unique(), torch.tensor([1]))
 
 
 def test_what_lies_somewhere_in_a_picture_is_jolted_with_it() -> None:
