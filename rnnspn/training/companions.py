@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnnspn.config import BLANK, ModelConfig, TrainConfig
+from rnnspn.config import ModelConfig, TrainConfig
 from rnnspn.data.mnist import Mnist
 from rnnspn.data.sequences import DIGIT, Sequences
 from rnnspn.training.batches import UNNAMED, WHOLE, Batches, Pictures, Share, SynthesisedBatches, zooms_around
@@ -43,7 +43,7 @@ class CompanionBatches:
     def __init__(
         self, mnist: Mnist, model: ModelConfig, config: TrainConfig, device: torch.device, share: Share = WHOLE
     ) -> None:
-        shortest = 1 if BLANK in model.alphabet else model.steps
+        shortest = model.steps if model.blank is None else 1
         config = replace(config, distortion=0.0)
         self._larger = [
             SynthesisedBatches(lines(mnist, config.seed, steps), config, device, share)
