@@ -60,7 +60,7 @@ class CompanionBatches:
         larger = self._larger[length].at(step)
         views = draw_views(self._config.batch, self._config.seed, step)[self._share]
         assert larger.centres is not None
-        images, centres, sides = seen_from_afar(larger.images, larger.centres, views, self._size, self._steps)
+        images, centres, sides = seen_from_afar(larger.images, larger.centres, views, self._size)
         centres = F.pad(centres, (0, 0, 0, self._steps - centres.shape[1]), value=math.nan)
         labels = larger.labels.new_full(centres.shape[:2], UNNAMED)
         return Pictures(images, labels, centres, zooms_around(sides, self._size))
@@ -112,7 +112,7 @@ def draw_views(count: int, seed: int, step: int) -> Tensor:
 
 
 def seen_from_afar(
-    images: Tensor, centres: Tensor, views: Tensor, size: tuple[int, int], longest: int
+    images: Tensor, centres: Tensor, views: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return pictures with the line of digits at any size that fits, anywhere, tilted, fainter or stronger.
 
@@ -121,7 +121,6 @@ def seen_from_afar(
         centres: Where the digits are, float (n, T, 2), (x, y) from -1 to +1.
         views: Rows of `draw_views`, float (n, 5).
         size: H and W in pixels.
-        longest: Digits of the longest line: those of shorter ones are no larger.
 
     Returns:
         uint8 (n, H, W), the new centres, float (n, T, 2), and the sides of the digits in pixels, float (n,).
@@ -136,7 +135,7 @@ def seen_from_afar(
     middle = (centres[:, :1] + centres[:, -1:]) / 2
     line = (centres - middle) @ turn * pixels / DIGIT  # around its middle, in sides of a digit
     reach = line.abs().amax(1) + 0.5
-    largest = min(width / longest, height / 2)
+    largest = min(width / centres.shape[1], height / 2)
     sides = torch.minimum(largest * _RANGE ** (size_at - 1), (ours / 2 / reach).amin(-1))
     place = (ours / 2 - sides.unsqueeze(-1) * reach) * (2 * torch.stack([right_at, down_at], -1) - 1)
 
