@@ -195,7 +195,8 @@ class TrainConfig:
         place_weight: Weight in the loss of the squared distance between glimpses and digits, where it is known where
             the digits are (synthesised pictures, and one's own that say so), 0 for none.
         distortion: How far the digits of synthesised pictures are bent, anew every epoch, or pictures of one's own are
-            moved, turned and cluttered with patches of each other, anew every time; 0 for not at all.
+            moved and turned, and cluttered with patches of each other where all labels have one length, anew every
+            time; 0 for not at all.
         companions: Share of each batch, where the pictures are one's own, that is synthesised: lines of digits of every
             size, which teach where to look. `rnnspn.training.runs` sets a half.
     """

@@ -108,14 +108,23 @@ class FixedBatches:
     Args:
         pictures: The set, n pictures.
         config: Gives batch and seed.
-        distortion: How far every picture is moved, turned, stretched and cluttered each time, 0 for not at all.
+        distortion: How far every picture is moved, turned and stretched each time, 0 for not at all.
+        clutter: How much clutter is laid over every picture each time, 0 for none.
         share: Which pictures of each batch to return.
     """
 
-    def __init__(self, pictures: Pictures, config: TrainConfig, distortion: float = 0.0, share: Share = WHOLE) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        config: TrainConfig,
+        distortion: float = 0.0,
+        clutter: float = 0.0,
+        share: Share = WHOLE,
+    ) -> None:
         self._pictures = pictures
         self._config = config
         self._distortion = distortion
+        self._clutter = clutter
         self._share = share
         self._orders: dict[int, Tensor] = {}
 
@@ -132,9 +141,11 @@ class FixedBatches:
         pictures = self._pictures.some(chosen[self._share])
         images, centres = pictures.images, pictures.centres
         if self._distortion:
-            draws = self._config.batch, self._distortion, self._config.seed, step
-            images, centres = jolted(images, centres, draw_jolts(*draws)[self._share])
-            images = cluttered(images, self._pictures.images, draw_patches(*draws)[self._share])
+            jolts = draw_jolts(self._config.batch, self._distortion, self._config.seed, step)[self._share]
+            images, centres = jolted(images, centres, jolts)
+        if self._clutter:
+            patches = draw_patches(self._config.batch, self._clutter, self._config.seed, step)[self._share]
+            images = cluttered(images, self._pictures.images, patches)
         zooms = None if centres is None else _zooms_by_spacing(centres, (images.shape[1], images.shape[2]))
         if zooms is not None and not self._config.companions:  # nothing else shows how large a glimpse should be
             zooms = torch.where(zooms.isnan(), self._config.zoom, zooms)

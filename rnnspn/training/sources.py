@@ -51,15 +51,18 @@ def _with_companions(
 ) -> Batches:
     """Return batches of one's own pictures, and companions beside them where the configuration says so."""
     first = config.labelled_per_batch
+    # a patch may hold a character, and then nobody could say where a line of any length ends
+    clutter = config.distortion if model.blank is None else 0.0
     if first == config.batch:
-        return FixedBatches(own, config, config.distortion, share)
+        return FixedBatches(own, config, config.distortion, clutter, share)
     try:
         mnist = load_mnist()
     except DataError as error:
         raise DataError(f"{error}, or learn without companions: --set companions=0") from None
     digits = mnist if device.type == "cpu" else mnist.to(device)
     positions = np.arange(config.batch)[share]
-    alone = FixedBatches(own, replace(config, batch=first), config.distortion, positions[positions < first])
+    labelled = replace(config, batch=first)
+    alone = FixedBatches(own, labelled, config.distortion, clutter, positions[positions < first])
     others = replace(config, batch=config.batch - first)
     return MixedBatches(alone, CompanionBatches(digits, model, others, device, positions[positions >= first] - first))
 

@@ -266,6 +266,21 @@ def test_the_ends_of_shorter_labels_say_how_far_their_characters_are_apart(tmp_p
         assert sorted(known.sum(1).tolist()) == [2, 4]
 
 
+def test_pictures_are_cluttered_where_all_labels_have_one_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "rnnspn.training.batches.draw_patches", lambda *draws: seen.append(draws) or torch.zeros(4, 1, 6)
+    )
+    data, config = DataConfig(source=str(placed(tmp_path))), train_config("best", RNN, batch=4, distortion=0.7)
+    training_batches(data, RNN, config, CPU).at(3)
+    assert seen == [(4, 0.7, 0, 3)]
+    training_batches(data, family_config("rnn-spn", alphabet="0123456789␣"), config, CPU).at(3)
+    training_batches(DataConfig(), RNN, config, CPU).at(3)
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize(("companions", "zoom"), [(0.0, 0.25), (0.5, math.nan)])
 def test_where_nobody_says_how_wide_companions_show_it_or_the_configuration_does(
     companions: float, zoom: float, tmp_path: Path
