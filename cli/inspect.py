@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rnnspn.config import described
+from rnnspn.alphabet import described
 
 
 def inspect(

@@ -5,10 +5,10 @@ three are saved in the checkpoint.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+from rnnspn.alphabet import BLANK
 from rnnspn.errors import ConfigError
 
 FAMILIES = ("rnn-spn", "ffn-spn", "conv")
@@ -17,8 +17,6 @@ SYNTHESIS = "synthesis"
 AUTHORS_2015 = "authors-2015"
 MAX_STEPS = 8
 """Digits of the longest sequence."""
-BLANK = "\u2423"
-"""What is read after the end, by models of sequences of different lengths: the last character of their alphabet."""
 
 Config = TypeVar("Config")
 
@@ -258,18 +256,6 @@ class TrainConfig:
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch: whole batches only."""
         return max(1, self.epoch_images // self.batch)
-
-
-def described(steps: int, alphabet: str) -> str:
-    """Say what a model reads, for people."""
-    if BLANK in alphabet:
-        return f"up to {steps} characters of {alphabet.replace(BLANK, '')}"
-    return f"{steps} characters of {alphabet}"
-
-
-def spelled(classes: Iterable[int], alphabet: str) -> str:
-    """Return the text of a sequence of class indices; blanks after the last character are no part of it."""
-    return "".join(alphabet[index] for index in classes).rstrip(BLANK)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class ModelMetadata:
         family: `rnn-spn`, `ffn-spn` or `conv`.
         downsample: Down-sampling factor d of the glimpses; None for `conv`.
         steps: Digits in the longest sequence, T.
-        alphabet: The character of each class; its length is K. Where it ends in `config.BLANK`, sequences may be
+        alphabet: The character of each class; its length is K. Where it ends in `alphabet.BLANK`, sequences may be
             shorter: blanks at their end are no part of them.
         height: Input height H in pixels.
         width: Input width W in pixels.

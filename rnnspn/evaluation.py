@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import DataConfig, ModelConfig, from_dict, spelled
+from rnnspn.alphabet import spelled
+from rnnspn.config import DataConfig, ModelConfig, from_dict
 from rnnspn.data.examples import Examples
 from rnnspn.files import write_text
 from rnnspn.inference import glimpses, model_file

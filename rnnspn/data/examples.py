@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import AUTHORS_2015, BLANK, MAX_STEPS, SYNTHESIS, DataConfig, ModelConfig, described
+from rnnspn.alphabet import BLANK, described
+from rnnspn.config import AUTHORS_2015, MAX_STEPS, SYNTHESIS, DataConfig, ModelConfig
 from rnnspn.data.authors_2015 import SIZES, authors_2015
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.config import spelled
+from rnnspn.alphabet import spelled
 from rnnspn.errors import ImageError
 from rnnspn.inference import images, isolation, model_file, session
 from rnnspn.inference.images import Fitted, Placement, Polarity, Source

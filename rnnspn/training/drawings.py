@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnspn.config import spelled
+from rnnspn.alphabet import spelled
 from rnnspn.figures import draw_attention, draw_curves
 from rnnspn.models.networks import Network
 from rnnspn.training.evaluation import answer, as_input

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnnspn.config import DataConfig, ModelConfig, family_config, spelled
+from rnnspn.alphabet import spelled
+from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.data.examples import fits_authors_2015, held_out, labelled_folder, labels_of
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.samples import write_samples
