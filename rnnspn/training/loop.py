@@ -13,7 +13,7 @@ from rnnspn.errors import CheckpointError, TrainingError
 from rnnspn.files import write_text
 from rnnspn.models.networks import Network
 from rnnspn.training.batches import UNNAMED, Batches, Pictures, ahead
-from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
+from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights, spelling
 from rnnspn.training.drawings import Drawings
 from rnnspn.training.evaluation import as_input, score_network
 from rnnspn.training.hardware import is_fast_in_bfloat16, keep_freed_memory
@@ -256,20 +256,24 @@ class Trainer:
     def start_from(self, weights: Checkpoint) -> None:
         """Begin with the weights of a finished run instead of random ones.
 
-        A recurrent network's weights are the same for any number of steps.
+        A recurrent network's weights are the same for any number of steps; characters that they do not know begin with
+        random ones.
 
         Raises:
-            CheckpointError: They are of a network of another shape.
+            CheckpointError: They are of a network of another shape, or damaged.
         """
         ours, theirs = self.config.model, weights.config.model
-        if theirs != (replace(ours, steps=theirs.steps) if ours.family == "rnn-spn" else ours):
+        steps = theirs.steps if ours.family == "rnn-spn" else ours.steps
+        alike = replace(ours, steps=steps, alphabet=theirs.alphabet)
+        if theirs != alike:
             other = [
-                f"{field.name.replace('_', ' ')} {getattr(ours, field.name)} and not {getattr(theirs, field.name)}"
-                for field in fields(ours)
-                if getattr(ours, field.name) != getattr(theirs, field.name)
+                f"{field.name.replace('_', ' ')} {getattr(alike, field.name)} and not {getattr(theirs, field.name)}"
+                for field in fields(alike)
+                if getattr(alike, field.name) != getattr(theirs, field.name)
             ]
             raise CheckpointError(f"expected weights to start from of a network with {', '.join(other)}")
-        load_weights(self.network, weights.tensors, weights.path)
+        known = weights.network().state_dict()
+        load_weights(self.network, spelling(ours.alphabet, theirs.alphabet, known, self.network.state_dict()))
         self.average = WeightAverage(self.network, self.config.train.weight_average)
 
     def restore(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from rnnspn.alphabet import BLANK
 from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
@@ -225,6 +226,21 @@ def test_weights_serve_a_recurrent_network_of_any_number_of_steps(
     assert trainer.network(torch.zeros(1, 1, longer.height, longer.width)).logits.shape[1] == 2
     for name, tensor in trainer.network.state_dict().items():
         assert torch.equal(tensor, weights.tensors[name])
+
+
+def test_weights_serve_another_alphabet(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    weights = Checkpoint.load(uninterrupted["best"] / MODEL_FILE)
+    other = replace(RUNS["best"].model, alphabet="A9210" + BLANK)
+    trainer = Trainer(tmp_path, replace(RUNS["best"], model=other), CPU)
+    fresh = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+    trainer.start_from(weights)
+    for name, tensor in trainer.network.state_dict().items():
+        known = weights.tensors[name]
+        if name.startswith("classifier.logits"):
+            assert torch.equal(tensor[1:5], known[[9, 2, 1, 0]])
+            assert torch.equal(tensor[[0, 5]], fresh[name][[0, 5]])
+        else:
+            assert torch.equal(tensor, known)
 
 
 def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
