@@ -8,7 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
-from rnnspn.errors import InputError
+from rnnspn.errors import ConfigError, InputError
 from rnnspn.inference.providers import Provider
 
 
@@ -51,7 +51,11 @@ def predict(
         raise InputError(
             f"--resume goes on with a file: expected --output and the format {' or '.join(resuming.FORMS)}"
         )
+    if isolate and annotate:
+        raise ConfigError("--annotate opens pictures in this process, from which --isolate keeps them; leave one out")
     listed = inputs.collect(paths, sys.stdin.buffer)
+    if file is not None:
+        output.expect_no_picture([file], listed)
     predictor = Predictor.load(model or model_file.default(), provider=provider)
     say(f"model: {predictor.model.summary}", quiet=quiet)
     say(f"provider: {predictor.engine.summary}", quiet=quiet)

@@ -14,6 +14,8 @@ try:
 except ImportError:  # Windows refuses by itself to move a file that another process has open
     fcntl = None  # type: ignore[assignment]
 
+_UNFINISHED = ".part"
+
 
 def is_no_file(path: Path) -> bool:
     """Tell whether a folder or a device is there; not where one may not look."""
@@ -38,7 +40,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     if is_no_file(path):
         raise OutputError(f"cannot write {path}: it is a folder or a device; choose another place")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")  # never longer than names may be
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
@@ -88,13 +90,28 @@ def reserved(path: Path) -> Iterator[BinaryIO]:
 
 
 def _locked(stream: BinaryIO, path: Path) -> bool:
-    """Lock a file; False where another run has locked it, or moved it a moment ago."""
+    """Lock a file where the file system can; False where another run has locked it, or moved it a moment ago."""
     try:
         if fcntl:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system that has no locks
+        pass
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what runs that were killed while they replaced a file of a folder have left there.
+
+    Nobody may be writing there meanwhile.
+    """
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -1,5 +1,7 @@
 """Draw what a model attended to: the quadrilateral of every step on the picture, and beside it the crops it saw."""
 
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -7,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rnnspn import files
 from rnnspn.contract import ModelMetadata
-from rnnspn.inference import decoding, glimpses, images
+from rnnspn.inference import decoding, glimpses, images, output
 from rnnspn.inference.images import Polarity
 from rnnspn.inference.records import Reading, Step
 
@@ -21,6 +23,8 @@ _HEADER = 56 * _SCALE
 _GAP = 14 * _SCALE
 _ROWS = 3
 _TAG = 11 * _SCALE
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255."""
 _INK, _FAINT, _PAPER, _SURROUND = "#1A1A1A", "#757575", "#FFFFFF", "#EFEFEF"
 
 
@@ -29,37 +33,55 @@ class Annotator:
 
     Args:
         folder: Where they go; it is made when it is missing.
+        paths: All the pictures; each one's place among them decides its file's name, whatever is drawn before it.
         metadata: The model's metadata.
         polarity: The polarity the pictures were read with.
+
+    Raises:
+        OutputError: One would take the place of a picture.
     """
 
-    def __init__(self, folder: Path, metadata: ModelMetadata, polarity: Polarity = "auto") -> None:
-        self._folder, self._metadata, self._polarity = folder, metadata, polarity
-        self._taken: set[str] = set()
+    def __init__(
+        self, folder: Path, paths: Sequence[str], metadata: ModelMetadata, polarity: Polarity = "auto"
+    ) -> None:
+        self._paths, self._metadata, self._polarity = paths, metadata, polarity
+        self._targets = [folder / f"{name}.png" for name in _names(paths)]
+        output.expect_no_picture(self._targets, paths)
 
-    def write(self, path: str, reading: Reading) -> Path:
+    def write(self, index: int, reading: Reading) -> Path:
         """Annotate one picture and return the file that was written: the picture's name, ending in `.png`.
 
         Args:
-            path: The picture.
+            index: The picture's place among all.
             reading: What was read in it.
 
         Raises:
             ImageError: The picture has vanished or changed since it was read.
             OutputError: The file cannot be written.
         """
-        target = self._folder / self._free_name(PurePath(path).stem or "picture")
-        drawn = draw(decoding.read_bytes(path), reading, self._metadata, self._polarity)
+        target = self._targets[index]
+        drawn = draw(decoding.read_bytes(self._paths[index]), reading, self._metadata, self._polarity)
         with files.replacing(target, durable=False) as temporary:
             drawn.save(temporary, format="PNG")
         return target
 
-    def _free_name(self, stem: str) -> str:
-        name, number = f"{stem}.png", 2
-        while name in self._taken:
-            name, number = f"{stem}-{number}.png", number + 1
-        self._taken.add(name)
-        return name
+
+def _names(paths: Sequence[str]) -> Iterator[str]:
+    """Yield a name for each picture, its own or numbered, none like another but for the case of its letters."""
+    taken: set[str] = set()
+    used: dict[str, int] = {}
+    for path in paths:
+        stem = PurePath(path).stem or "picture"
+        while len(os.fsencode(stem)) > _LONGEST_NAME:
+            stem = stem[:-1]
+        number = used.get(stem.casefold(), 1)
+        name = stem if number == 1 else f"{stem}-{number}"
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        used[stem.casefold()] = number
+        taken.add(name.casefold())
+        yield name
 
 
 def draw(data: bytes, reading: Reading, metadata: ModelMetadata, polarity: Polarity = "auto") -> Image.Image:

@@ -52,24 +52,24 @@ def read(
 
     Raises:
         ClosedPipeError: Nobody reads the results any more.
-        OutputError: The results or the annotated pictures cannot be written.
+        OutputError: The results or the annotated pictures cannot be written, or one would take a picture's place.
     """
-    annotator = Annotator(annotated, predictor.model.metadata, polarity) if annotated else None
+    annotator = Annotator(annotated, paths, predictor.model.metadata, polarity) if annotated else None
     with contextlib.closing(predictor.stream(paths, polarity=polarity, first=tally.done, isolated=isolated)) as batches:
         for records in batches:
             if annotator:
-                records = [_annotated(annotator, record) for record in records]
+                records = [_annotated(annotator, index, record) for index, record in enumerate(records, tally.done)]
             writer.write(records)
             tally.done += len(records)
             tally.failed += sum(isinstance(record.outcome, Failure) for record in records)
             progress(len(records))
 
 
-def _annotated(annotator: Annotator, record: Record) -> Record:
+def _annotated(annotator: Annotator, index: int, record: Record) -> Record:
     if isinstance(record.outcome, Failure):
         return record
     try:
-        annotator.write(record.path, record.outcome)
+        annotator.write(index, record.outcome)
     except ImageError as error:  # it was read a moment ago, and is gone or changed now
         return Record(record.path, Failure(error.code, str(error)))
     return record

@@ -145,6 +145,8 @@ def from_array(array: np.ndarray[Any, Any]) -> Decoded:
         ImageError: The array has an unsupported shape or type.
     """
     try:
+        if array.ndim not in (2, 3):  # of which Pillow makes something
+            raise ValueError
         image = Image.fromarray(array)
     except (TypeError, ValueError) as error:
         raise ImageError("unsupported", f"expected a uint8 array (h, w), got {array.dtype} {array.shape}") from error

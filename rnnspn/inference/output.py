@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +53,34 @@ def destination(output: Path | None, *, resume: bool = False) -> Iterator[Binary
             raise _cannot_write(target, error) from error
         finally:
             _remove_if_empty(stream, partial(output))
+
+
+def expect_no_picture(targets: Iterable[Path], pictures: Sequence[str]) -> None:
+    """Make sure that no result takes the place of a picture that is to be read.
+
+    Args:
+        targets: Files to be written.
+        pictures: Files to be read.
+
+    Raises:
+        OutputError: One is the same file as a picture.
+    """
+    there = {identity: target for target in targets if (identity := _identity(target)) is not None}
+    for picture in pictures if there else ():
+        identity = _identity(picture)
+        if identity in there:
+            raise OutputError(
+                f"cannot write {there[identity]}: it is one of the pictures to read; choose another place"
+            )
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - of paths by the hundred thousand
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def partial(output: Path) -> Path:

@@ -34,6 +34,7 @@ _Result = TypeVar("_Result")
 _CORNERS = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float64)  # (x, y, 1), clockwise from top left
 _PATIENCE_S = 0.5
 """How long a stream that is stopped waits for the pictures under way; a decoder cannot be interrupted."""
+_CHANNELS = 4
 _WINDOW = 4
 """Batches under way or waiting to be taken, for each worker: what bounds the memory of a stream."""
 
@@ -83,22 +84,29 @@ class Predictor:
 
         Raises:
             ImageError: One of the pictures cannot be read.
+            ValueError: It is one picture, and no sequence of them.
         """
-        if isinstance(pictures, str | PathLike) or not isinstance(pictures, Sequence | np.ndarray):
-            raise ValueError(f"expected a sequence of pictures, got one {type(pictures).__name__}; put it into a list")
         metadata = self.model.metadata
         height, width = metadata.height, metadata.width
-        placement = Placement.fitting(width, height, width, height)
-
-        def fit(picture: Source) -> Fitted:
-            if as_they_are and isinstance(picture, np.ndarray):
-                return Fitted(picture, placement)
-            return images.load(picture, height, width, polarity)
-
         as_they_are = (
             isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.shape[1:] == (height, width)
         )
-        batches = self._in_order(pictures, lambda batch, _: self._read([fit(picture) for picture in batch]))
+        if not as_they_are and _is_one(pictures):
+            raise ValueError(f"expected a sequence of pictures, got one {type(pictures).__name__}; put it into a list")
+        placement = Placement.fitting(width, height, width, height)
+
+        def fit(number: int, picture: Source) -> Fitted:
+            if as_they_are and isinstance(picture, np.ndarray):
+                return Fitted(picture, placement)
+            try:
+                return images.load(picture, height, width, polarity)
+            except ImageError as error:
+                name = fspath(picture) if isinstance(picture, str | PathLike) else f"picture {number}"
+                raise ImageError(error.code, f"{name}: {error}") from None
+
+        batches = self._in_order(
+            list(enumerate(pictures)), lambda batch, _: self._read([fit(number, picture) for number, picture in batch])
+        )
         return [reading for readings in batches for reading in readings]
 
     def run(self, pictures: NDArray[np.uint8]) -> Outputs:
@@ -219,6 +227,13 @@ class Predictor:
         corners = _CORNERS @ theta.swapaxes(-1, -2)  # (N, T, 4, 2)
         corners = images.to_source(corners, placements, metadata.height, metadata.width)
         return _grouped(_grouped(corners.ravel().tolist(), 2), 4), _grouped(theta.ravel().tolist(), 6)
+
+
+def _is_one(pictures: object) -> bool:
+    """Tell whether this is a single picture rather than several of them."""
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[-1] <= _CHANNELS)
+    return isinstance(pictures, str | PathLike) or not isinstance(pictures, Sequence)
 
 
 def _grouped(values: Iterable[Any], size: int) -> Iterator[Any]:

@@ -290,6 +290,19 @@ def test_a_closed_output_matters_not_where_a_file_is_written(pictures, model_pat
     assert "good.png,120," in (pictures / "out.csv").read_text()
 
 
+def test_no_picture_is_written_over(run, pictures, model_path):
+    before = (pictures / "good.png").read_bytes()
+    for option in (["--output", pictures / "good.png"], ["--annotate", pictures]):
+        result = run("predict", pictures / "good.png", "--model", model_path, *option)
+        _assert_one_line(result, 5, "good.png: it is one of the pictures to read; choose another place")
+    assert (pictures / "good.png").read_bytes() == before
+
+
+def test_isolated_pictures_are_not_drawn(run, pictures, model_path, tmp_path):
+    result = run("predict", pictures, "--model", model_path, "--isolate", "--annotate", tmp_path / "drawn")
+    _assert_one_line(result, 2, "leave one out")
+
+
 def test_output_and_annotated_pictures_are_written(run, pictures, model_path, tmp_path):
     output, drawn = tmp_path / "out.csv", tmp_path / "drawn"
     result = run("predict", pictures, "--model", model_path, "--output", output, "--annotate", drawn, "-q")

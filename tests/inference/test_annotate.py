@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import onnx
 import pytest
 from PIL import Image, ImageColor
 
+from rnnspn.errors import OutputError
 from rnnspn.inference.annotate import COLOURS, Annotator, draw
 from rnnspn.inference.predictor import Predictor
 from tests import handmade
@@ -45,7 +48,28 @@ def test_pictures_of_any_size_are_drawn_large_enough_to_see(tmp_path, size):
 
 def test_pictures_of_one_name_get_files_of_their_own(tmp_path):
     _, reading, facts = _read(tmp_path, handmade.METADATA)
-    annotator = Annotator(tmp_path / "drawn", facts)
-    written = [annotator.write(str(tmp_path / "a.png"), reading) for _ in range(3)]
-    assert [path.name for path in written] == ["a.png", "a-2.png", "a-3.png"]
+    paths = [str(tmp_path / name) for name in ("a.png", "a.png", "a-2.png", "A.png", "a.png")]
+    for path in paths[2:4]:
+        shutil.copy(tmp_path / "a.png", path)
+    written = [Annotator(tmp_path / "drawn", paths, facts).write(index, reading) for index in (3, 0, 4, 2, 1)]
+    assert [path.name for path in written] == ["A-3.png", "a.png", "a-4.png", "a-2-2.png", "a-2.png"]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == sorted(path.name for path in written)
+
+
+def test_the_longest_name_is_shortened(tmp_path):
+    _, reading, facts = _read(tmp_path, handmade.METADATA)
+    long = (tmp_path / "a.png").rename(tmp_path / f"{'é' * 124}a.png")
+    written = Annotator(tmp_path / "drawn", [str(long)], facts).write(0, reading)
+    assert written.name == f"{'é' * 100}.png"
+    assert written.exists()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_no_picture_is_written_over(tmp_path, link):
+    _read(tmp_path, handmade.METADATA)
+    picture = tmp_path / "a.png"
+    if link:
+        picture = tmp_path / "b.png"
+        picture.symlink_to(tmp_path / "a.png")
+    with pytest.raises(OutputError, match=r"a\.png: it is one of the pictures to read; choose another place"):
+        Annotator(tmp_path, [str(picture), "a.jpg"], handmade.METADATA)

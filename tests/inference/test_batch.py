@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import pytest
 
@@ -33,15 +34,24 @@ def test_readings_are_annotated_and_failures_are_not(predictor, pictures, tmp_pa
 def test_a_picture_that_vanishes_before_it_is_drawn_is_a_failure(predictor, pictures, tmp_path, monkeypatch):
     original = Annotator.write
 
-    def vanishing(self, path, reading):
+    def vanishing(self, index, reading):
         (pictures / "good.png").unlink()
-        return original(self, path, reading)
+        return original(self, index, reading)
 
     monkeypatch.setattr(Annotator, "write", vanishing)
     tally, kept = batch.Tally(), _Kept()
     batch.read(predictor, [str(pictures / "good.png")], kept, tally, annotated=tmp_path / "drawn")
     assert isinstance(kept.records[0].outcome, Failure)
     assert tally.failed == 1
+
+
+def test_a_resumed_run_draws_under_the_names_of_a_whole_one(predictor, pictures, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(pictures / "good.png", other)
+    paths = [str(pictures / "good.png"), str(other / "good.png")]
+    batch.read(predictor, paths, _Kept(), batch.Tally(done=1), annotated=tmp_path / "drawn")
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["good-2.png"]
 
 
 def test_an_interruption_keeps_what_was_counted(predictor, pictures):

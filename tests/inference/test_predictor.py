@@ -47,15 +47,22 @@ def test_no_pictures_give_no_readings(predictor):
     assert predictor.predict(np.zeros((0, 100, 100), np.uint8)) == []
 
 
-@pytest.mark.parametrize("wrong", ["a.png", Image.new("L", (9, 9)), 7])
+@pytest.mark.parametrize(
+    "wrong",
+    ["a.png", Image.new("L", (9, 9)), 7, np.zeros((100, 100), np.uint8), np.zeros((100, 100, 3), np.uint8)],
+    ids=["path", "image", "number", "grey", "colour"],
+)
 def test_a_single_picture_is_refused_with_the_mend(predictor, wrong):
     with pytest.raises(ValueError, match="into a list"):
         predictor.predict(wrong)
 
 
 def test_a_bad_picture_in_memory_is_an_error(predictor, tmp_path):
-    with pytest.raises(ImageError):
-        predictor.predict([tmp_path / "none.png"])
+    picture = np.zeros((9, 9), np.uint8)
+    with pytest.raises(ImageError, match=r"^\S+none\.png: there is no such file$"):
+        predictor.predict([picture, tmp_path / "none.png"])
+    with pytest.raises(ImageError, match=r"^picture 1: expected a uint8 array"):
+        predictor.predict([picture, picture[0]])
 
 
 def test_a_reading_carries_its_steps(predictor, model_path):
