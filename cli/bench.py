@@ -8,6 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.errors import ConfigError
 from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def bench(
     engines = {engine.provider: engine for engine in opened}
     say(f"model: {file.summary}", quiet=quiet)
     about = file.metadata
+    if against is not None:
+        _expect_size(against, (about.height, about.width))
     pictures = timing.sample_pictures(max([256, *(batch or [])]), about.height, about.width, about.alphabet)
     rows: list[tuple[str, Timing]] = []
     for name, engine in engines.items():
@@ -86,10 +89,20 @@ def bench(
         typer.echo(f"{name:{wide}} {row.batch:5}  {latency}  {row.images_per_second:9,.0f}")
 
 
+def _expect_size(run: Path, size: tuple[int, int]) -> None:
+    console.needs("train", "torch", "safetensors")
+    from rnnspn.training.checkpoint import Checkpoint, in_run
+
+    model = Checkpoint.load(in_run(run)).config.model
+    if (model.height, model.width) != size:
+        raise ConfigError(
+            f"expected a run on pictures of {size[0]} x {size[1]}, as the model's; got {model.height} x {model.width}"
+        )
+
+
 def _measure_pytorch(
     run: Path, pictures: "NDArray[np.uint8]", batches: list[int], seconds: float
 ) -> "Iterator[Timing]":
-    console.needs("train", "torch", "safetensors")
     from rnnspn.evaluation import trained
     from rnnspn.inference import timing
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -32,7 +33,7 @@ def stderr() -> "Console":
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def open_closed_streams() -> None:
+def mend_streams() -> None:
     """Put something in the place of standard streams that are closed: what is written there fails, save on stderr."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -41,6 +42,9 @@ def open_closed_streams() -> None:
             os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # takes the lowest number
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(message: str, *, quiet: bool = False) -> None:

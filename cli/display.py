@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Bars on a terminal, a line per epoch, an estimate at the start, and a polite end on SIGINT and SIGTERM."""
+    """Bars on a terminal, a line per epoch, an estimate first; an end on SIGINT and SIGTERM, on a second at once."""
 
     def __init__(self, folder: Path, quiet: bool) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,6 +44,8 @@ class Display:
         return Observer(self._on_progress, self._on_epoch, lambda: self._stop)
 
     def _ask_to_stop(self, *_: object) -> None:
+        if self._stop:  # twice: not after the validation that may be going on, but now
+            raise KeyboardInterrupt
         self._stop = True
 
     def _on_progress(self, progress: "Progress") -> None:

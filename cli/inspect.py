@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rnnspn.alphabet import described
+from rnnspn.errors import ModelFileError
 
 
 def inspect(
@@ -21,11 +22,16 @@ def inspect(
     """
     from rnnspn.inference import inspection, model_file
 
-    facts = inspection.inspect(model_file.load(model or model_file.default()))
+    file = model_file.load(model or model_file.default())
+    facts = inspection.inspect(file)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(facts, indent=2))
         return
-    for name, value in _lines(facts):
+    try:
+        lines = _lines(facts)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{file.path}: its metadata is not what rnnspn export writes ({error})") from None
+    for name, value in lines:
         typer.echo(f"{name:18} {value}")
 
 

@@ -48,7 +48,7 @@ def rnnspn(
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    console.open_closed_streams()
+    console.mend_streams()
     code = console.run(app, sys.argv[1:])
     if code == console.INTERRUPTED:
         os._exit(code)  # a decoder may still be busy with its picture, and would be waited for

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnspn import contract
+from rnnspn.errors import ParityError
 from rnnspn.models.layers import conv_size, pool_size
 from rnnspn.models.networks import Network
 from rnnspn.models.spatial_transformer import base_grid
@@ -127,7 +128,7 @@ def build_graph(
         The model, without metadata; batch is its only dynamic axis.
 
     Raises:
-        RuntimeError: The exporter did not make the graph that was expected of it.
+        ParityError: The exporter did not make the graph that was expected of it.
     """
     config = network.config
     outputs = [contract.DIGITS, contract.PROBABILITIES] + ([contract.THETA] if config.glimpses else [])
@@ -190,7 +191,7 @@ def _check_shape(model: onnx.ModelProto, samples: bool) -> None:
     if batches != {"N"}:
         faults.append(f"batch axes {sorted(batches)}")
     if faults:
-        raise RuntimeError(
+        raise ParityError(
             f"torch {torch.__version__} exported {', '.join(faults)}; use the versions of constraints.txt"
         )
     onnx.checker.check_model(model, full_check=True)

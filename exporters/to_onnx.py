@@ -1,6 +1,5 @@
 """From a checkpoint to one self-contained `.onnx` file that agrees with PyTorch, or to no file at all."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from exporters.parity import BATCHES, Parity, check_parity, parity_pictures
 from exporters.precision import Accuracy, Precision, check_accuracy, judging_pictures, reader, store_weights
 from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
+from rnnspn.inference import model_file
 from rnnspn.inference.layout import channel_block, filled
 from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
@@ -93,6 +93,7 @@ def export(
         OutputError: The file cannot be written.
     """
     made = make(checkpoint_path, target, opset, precision, max_accuracy_drop, bfloat16)
+    model_file.checked(target, made.content)
     write_bytes(target, made.content)
     return Export(target, len(made.content), made.nodes, made.parity, made.costs)
 
@@ -127,13 +128,12 @@ def make(
     if bfloat16:
         check(BFLOAT16, "bfloat16", "openvino-bfloat16")
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path, parity, costs).to_json()
+    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path.parent, parity, costs).to_json()
     return Made(model.SerializeToString(), len(model.graph.node), network, parity, costs)
 
 
-def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, costs: dict[str, Accuracy]) -> ModelMetadata:
+def _metadata(checkpoint: Checkpoint, run: Path, parity: Parity, costs: dict[str, Accuracy]) -> ModelMetadata:
     config = checkpoint.config
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return ModelMetadata(
         family=config.model.family,
         downsample=config.model.downsample,
@@ -148,8 +148,8 @@ def _metadata(checkpoint: Checkpoint, path: Path, parity: Parity, costs: dict[st
             "values": config.to_dict()["train"],
             **{name: checkpoint.notes[name] for name in ("epoch", "validation") if name in checkpoint.notes},
         },
-        test_error=logged_test_score(path.parent, sha256),
-        checkpoint_sha256=sha256,
+        test_error=logged_test_score(run, checkpoint.sha256),
+        checkpoint_sha256=checkpoint.sha256,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "rnnspn": rnnspn.__version__},
         parity=parity.to_dict() | {what: accuracy.to_dict() for what, accuracy in costs.items()},
     )

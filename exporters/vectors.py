@@ -9,7 +9,9 @@ The file is one JSON document:
 | `height`, `width` | size of every picture, H and W in pixels |
 | `tolerances` | largest difference allowed in each number of `probabilities` and `theta`; `digits` must be equal |
 | `runtime` | what gave the answers |
-| `vectors` | for each picture `image`, its H x W grey levels row by row in base64, and the outputs of the contract |
+| `vectors` | for each picture its H x W grey levels, row by row in base64, and the outputs of the contract |
+
+`picture` are the levels as they come, `image` those that the model takes: docs/pictures.md.
 
 Shapes: n pictures, H x W pixels.
 """
@@ -26,7 +28,7 @@ from exporters import pictures
 from rnnspn import contract
 from rnnspn.errors import ModelFileError
 from rnnspn.files import write_text
-from rnnspn.inference import session
+from rnnspn.inference import images, session
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.session import Outputs
 
@@ -72,12 +74,13 @@ def vectors(model: ModelFile) -> dict[str, Any]:
     import onnxruntime
 
     about = model.metadata
-    shown = np.concatenate(
+    taken = np.concatenate(
         [
             pictures.extremes(_NOISE, about.height, about.width),
-            pictures.synthesised(_CANDIDATES, about.steps, about.height, about.width),
+            _lit(pictures.synthesised(_CANDIDATES, about.steps, about.height, about.width)),
         ]
     )
+    shown = np.stack([images.load(picture, about.height, about.width).pixels for picture in taken])
     outputs = session.open_engine(model, "cpu").run(shown)
     two_best = np.sort(outputs.probabilities, axis=-1)[..., -2:]
     clear = (two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN).all(axis=1)
@@ -90,13 +93,24 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         "width": about.width,
         "tolerances": {contract.PROBABILITIES: TOLERANCE, contract.THETA: TOLERANCE},
         "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
-        "vectors": [_vector(shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
+        "vectors": [_vector(taken[index], shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
     }
 
 
-def _vector(picture: NDArray[np.uint8], outputs: Outputs, index: int) -> dict[str, Any]:
+def _lit(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pictures, uint8 (n, H, W), as cameras give them: on black, on white, on grey paper, on a dark plate."""
+    lit = pictures.copy()
+    shade = np.linspace(0, 40, pictures.shape[-1])
+    lit[1::4] = 255 - lit[1::4]
+    lit[2::4] = 160 + shade - lit[2::4] * 0.4
+    lit[3::4] = 30 + shade + lit[3::4] * 0.6
+    return lit
+
+
+def _vector(picture: NDArray[np.uint8], image: NDArray[np.uint8], outputs: Outputs, index: int) -> dict[str, Any]:
     vector = {
-        "image": base64.b64encode(picture.tobytes()).decode(),
+        "picture": base64.b64encode(picture.tobytes()).decode(),
+        "image": base64.b64encode(image.tobytes()).decode(),
         contract.DIGITS: outputs.digits[index].tolist(),
         contract.PROBABILITIES: _rounded(outputs.probabilities[index]),
     }

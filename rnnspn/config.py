@@ -71,8 +71,10 @@ class ModelConfig:
             _expect_between(name, getattr(self, name), 1, 4096)
         _expect_between("height", self.height, 36, 2048)
         _expect_between("width", self.width, 36, 2048)
-        if len(self.alphabet) < 2 or len(set(self.alphabet)) < len(self.alphabet):
-            raise ConfigError(f"expected an alphabet of two or more different characters, got {self.alphabet!r}")
+        if not (len(set(self.alphabet)) == len(self.alphabet) > 1 and self.alphabet.isprintable()):
+            raise ConfigError(
+                f"expected an alphabet of two or more different characters that can be printed, got {self.alphabet!r}"
+            )
         if min(self.glimpse_size) < 18:
             height, width = self.glimpse_size
             raise ConfigError(
@@ -269,6 +271,8 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     Raises:
         ConfigError: A value is missing, unknown or not legal.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{kind.__name__}: expected values by name, got {values!r:.40}")
     unknown = values.keys() - {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if unknown:
         raise ConfigError(f"{kind.__name__} knows no {', '.join(sorted(unknown))}")

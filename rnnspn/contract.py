@@ -31,7 +31,8 @@ BFLOAT16 = "bfloat16"
 """Key of the parity record that holds what computing in bfloat16 costs, where that was measured and is allowed."""
 
 RESIZE_POLICY = "fit"
-"""The picture is scaled to fit H x W with its aspect kept, centred, the rest filled with background."""
+"""The picture is scaled to fit H x W with its aspect kept, centred, the rest filled with background; all of it is in
+docs/pictures.md."""
 POLARITY = "light-on-dark"
 """Ink is light on a dark background, as in MNIST."""
 NORMALISATION = "x/255 in the graph"
@@ -110,7 +111,8 @@ class ModelMetadata:
         alphabet = self.alphabet
         if not (isinstance(alphabet, str) and alphabet.isprintable() and len(set(alphabet)) == len(alphabet) > 1):
             raise ModelFileError(
-                f"the model's metadata has the alphabet {self.alphabet!r}, expected two or more different characters"
+                f"the model's metadata has the alphabet {self.alphabet!r}, expected two or more different characters "
+                "that can be printed"
             )
         if self.family not in FAMILIES:
             raise ModelFileError(

@@ -3,10 +3,7 @@
 Shapes: n pictures, T steps, H x W pixels.
 """
 
-import csv
 import datetime
-import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +15,10 @@ from numpy.typing import NDArray
 from rnnspn.alphabet import spelled
 from rnnspn.config import DataConfig, ModelConfig, from_dict
 from rnnspn.data.examples import Examples
-from rnnspn.files import write_text
+from rnnspn.files import write_bytes
 from rnnspn.inference import glimpses, model_file
 from rnnspn.inference.predictor import Predictor
-from rnnspn.inference.results import neutral
+from rnnspn.inference.results import csv_line, neutral
 from rnnspn.scores import Answers, Score
 
 _SHOWN = 3
@@ -100,7 +97,7 @@ def trained(path: Path) -> Subject:
 
     def log(source: str, score: Score) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        log_test_score(path.parent, hashlib.sha256(path.read_bytes()).hexdigest(), source, score, now)
+        log_test_score(path.parent, checkpoint.sha256, source, score, now)
 
     def answer(images: NDArray[np.uint8]) -> Answers:
         return evaluation.answer(network, torch.from_numpy(images))
@@ -142,7 +139,7 @@ def write_report(answers: Answers, examples: Examples, model: ModelConfig, folde
     shown = examples.images[:_SHOWN]
     theta = None if answers.theta is None else answers.theta[:_SHOWN]
     draw_attention(shown, _glimpses(shown, theta, model), theta, read[:_SHOWN], files[2])
-    write_text(files[3], _mistakes(read, written, answers.confidence, examples))
+    write_bytes(files[3], _mistakes(read, written, answers.confidence, examples))
     return files
 
 
@@ -154,13 +151,11 @@ def _glimpses(images: NDArray[np.uint8], theta: NDArray[Any] | None, model: Mode
     return np.array([[glimpses.sample(image, one, *model.glimpse_size) for one in each] for image, each in looks])
 
 
-def _mistakes(read: list[str], written: list[str], confidence: NDArray[Any], examples: Examples) -> str:
+def _mistakes(read: list[str], written: list[str], confidence: NDArray[Any], examples: Examples) -> bytes:
     """List the pictures that were misread as CSV, the most confident mistakes first."""
     names = examples.paths or [f"picture {number}" for number in range(len(read))]
     rows = [row for row in zip(names, written, read, confidence.tolist(), strict=True) if row[1] != row[2]]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "label", "read", "confidence"))
+    lines = [csv_line(("path", "label", "read", "confidence"))]
     for name, label, digits, sure in sorted(rows, key=lambda row: -row[3]):
-        table.writerow((neutral(name), neutral(label), neutral(digits), f"{sure:.6f}"))
-    return text.getvalue()
+        lines.append(csv_line((neutral(name), neutral(label), neutral(digits), f"{sure:.6f}")))
+    return "".join(lines).encode("utf-8", "surrogateescape")

@@ -41,6 +41,7 @@ def refused(make: Any, **values: Any) -> str:
         ({"alphabet": "0"}, "two or more different characters"),
         ({"alphabet": "0120"}, "two or more different characters"),
         ({"alphabet": "a\na"}, "two or more different characters"),
+        ({"alphabet": "a\u00a0"}, "that can be printed, got 'a\\xa0'"),
         ({"downsample": 6}, "16x16 pixels is too small, expected at least 18 a side"),
         ({"height": 36, "downsample": 3}, "12x33 pixels is too small"),
     ],
@@ -122,7 +123,9 @@ def test_values_given_replace_those_of_the_family() -> None:
         steps=st.integers(1, 8),
         height=st.integers(36, 2048),
         width=st.integers(36, 2048),
-        alphabet=st.text(min_size=2, max_size=40).filter(lambda text: len(set(text)) == len(text)),
+        alphabet=st.text(min_size=2, max_size=40).filter(
+            lambda text: len(set(text)) == len(text) and text.isprintable()
+        ),
         gru_units=st.integers(1, 4096),
     )
 )

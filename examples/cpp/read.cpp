@@ -1,12 +1,13 @@
-// Read digit sequences with an exported model: grey levels in, digits out, nothing else to prepare.
+// Read digit sequences with an exported model.
 //
 //   c++ -std=c++17 -I INCLUDE read.cpp LIBRARY -o read   INCLUDE: folder of onnxruntime_cxx_api.h, LIBRARY: libonnxruntime.so
 //   ./read MODEL.onnx PICTURE.pgm...                     a line a picture: reading, probabilities, theta, tabs between
 //
-// Pictures are binary PGM files of the model's own size, light on dark.
+// Pictures are binary PGM files of the model's own size; docs/pictures.md tells how to bring others to it.
 
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -33,6 +34,29 @@ static Picture load(const std::string &path) {
     return picture;
 }
 
+static std::vector<uint8_t> border_of(const Picture &picture) {
+    const auto &levels = picture.levels;
+    const size_t width = size_t(picture.width);
+    std::vector<uint8_t> border(levels.begin(), levels.begin() + picture.width);
+    border.insert(border.end(), levels.end() - picture.width, levels.end());
+    for (size_t at = 0; at < levels.size(); at += width) border.insert(border.end(), {levels[at], levels[at + width - 1]});
+    std::sort(border.begin(), border.end());
+    return border;
+}
+
+// What rnnspn predict does too: ink becomes light, and a background that is not clean black.
+static void prepare(Picture &picture) {
+    auto border = border_of(picture);
+    if (border[(border.size() - 1) / 2] > 127)  // more than half of it
+        for (auto &level : picture.levels) level = uint8_t(255 - level);
+    border = border_of(picture);
+    const double paper = border[border.size() * 3 / 4];
+    if (paper <= 8 || paper >= 128) return;
+    const double most = *std::max_element(picture.levels.begin(), picture.levels.end());
+    const double gain = 255 / std::max(most - paper, 85.0);
+    for (auto &level : picture.levels) level = uint8_t(std::min(std::max((level - paper) * gain, 0.0), 255.0) + 0.5);
+}
+
 // The character of each class, from the metadata: a JSON document that escapes nothing here but \ and ".
 static std::vector<std::string> alphabet_of(const Ort::Session &session) {
     Ort::AllocatorWithDefaultOptions allocator;
@@ -49,6 +73,7 @@ static std::vector<std::string> alphabet_of(const Ort::Session &session) {
 }
 
 static void read(Ort::Session &session, const std::vector<std::string> &alphabet, Picture picture) {
+    prepare(picture);
     const char *inputs[] = {"images"}, *outputs[] = {"digits", "probabilities", "theta"};
     const int64_t shape[] = {1, picture.height, picture.width};
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);

@@ -1,10 +1,10 @@
-// Read digit sequences with an exported model: grey levels in, digits out, nothing else to prepare.
+// Read digit sequences with an exported model.
 //
 //   npm install
 //   node read.js MODEL.onnx PICTURE.png...          one line a picture: its path, a tab, what it says
 //   node read.js MODEL.onnx --vectors VECTORS.json  check this client against the model's golden vectors
 //
-// Pictures have the model's own size and are light on dark; rnnspn predict shows how to bring others into that form.
+// Pictures have the model's own size; docs/pictures.md tells how to bring others to it.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -24,6 +24,19 @@ const session = await InferenceSession.create(model);
 // end, where readings are of different lengths.
 const alphabet = [...JSON.parse(model.toString("utf8").match(/"alphabet": ("(\\.|[^"\\])*")/)[1])];
 
+// What rnnspn predict does too: ink becomes light, and a background that is not clean black.
+function prepared(levels, height, width) {
+  const border = () => {
+    const sides = Array.from({ length: height }, (_, y) => [levels[y * width], levels[(y + 1) * width - 1]]);
+    return [...levels.subarray(0, width), ...levels.subarray(-width), ...sides.flat()].sort((a, b) => a - b);
+  };
+  if (2 * border().filter((level) => level > 127).length > 2 * (width + height)) levels = levels.map((level) => 255 - level);
+  const paper = border()[Math.floor(((width + height) * 3) / 2)];
+  if (paper <= 8 || paper >= 128) return levels;
+  const gain = 255 / Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
+  return levels.map((level) => Math.round(Math.min(Math.max((level - paper) * gain, 0), 255)));
+}
+
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.
 async function run(levels, height, width) {
   return session.run({ images: new Tensor("uint8", levels, [1, height, width]) });
@@ -31,8 +44,9 @@ async function run(levels, height, width) {
 
 async function read(path) {
   const { width, height, data } = PNG.sync.read(readFileSync(path)); // four bytes a pixel: red, green, blue, alpha
-  const levels = Uint8Array.from({ length: width * height }, (_, pixel) => data[4 * pixel]);
-  const { digits } = await run(levels, height, width);
+  const grey = (at) => (data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 32768) >> 16; // as Pillow does
+  const levels = Uint8Array.from({ length: width * height }, (_, pixel) => grey(4 * pixel));
+  const { digits } = await run(prepared(levels, height, width), height, width);
   return Array.from(digits.data, (digit) => alphabet[digit]).join("").replace(/␣+$/, "");
 }
 
@@ -42,8 +56,10 @@ async function check(path) {
     throw new Error(`${path} holds the vectors of another model than ${modelPath}`);
   }
   const wrong = [];
-  for (const [index, { image, ...expected }] of vectors.entries()) {
-    const outputs = await run(Uint8Array.from(Buffer.from(image, "base64")), height, width);
+  for (const [index, { picture, image, ...expected }] of vectors.entries()) {
+    const levels = prepared(Uint8Array.from(Buffer.from(picture, "base64")), height, width);
+    if (Buffer.compare(levels, Buffer.from(image, "base64"))) wrong.push(`image of picture ${index}`);
+    const outputs = await run(levels, height, width);
     for (const [name, values] of Object.entries(expected)) {
       const got = Array.from(outputs[name].data, Number);
       const agrees = (value, place) => Math.abs(got[place] - value) <= (tolerances[name] ?? 0);

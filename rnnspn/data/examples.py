@@ -127,9 +127,12 @@ def labels_of(folder: Path) -> Labels:
     characters = {character for row in rows for character in row.label}
     alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
     for row in rows:
-        if not 1 <= len(row.label) <= MAX_STEPS or BLANK in row.label:
+        if not 1 <= len(row.label) <= MAX_STEPS or BLANK in row.label or not row.label.isprintable():
             where = f"{folder / LABELS}, line {row.line}"
-            raise DataError(f"{where}: expected 1 to {MAX_STEPS} characters, none of them {BLANK}, got {row.label!r}")
+            raise DataError(
+                f"{where}: expected 1 to {MAX_STEPS} characters that can be printed, none of them {BLANK}; "
+                f"got {row.label!r}"
+            )
     longest = max(len(row.label) for row in rows)
     shorter = tuple(row.line for row in rows if len(row.label) < longest)
     return Labels(len(rows), longest, alphabet + BLANK if shorter else alphabet, shorter)

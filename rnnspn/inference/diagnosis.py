@@ -19,7 +19,7 @@ from rnnspn.errors import RnnspnError
 from rnnspn.inference import session
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import cuda_driver
+from rnnspn.inference.providers import NO_PROCESSOR, cuda_driver
 
 _GPU_RUNTIME = "onnxruntime-gpu"
 RUNTIMES = ("onnxruntime", _GPU_RUNTIME, "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
@@ -61,17 +61,16 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at everything that reading pictures depends on, and run a tiny model on every provider."""
-    runtimes = _runtimes(_installed(RUNTIMES))
+    needed = [*(_package(name) for name in _BASE), _runtimes(_installed(RUNTIMES))]
     findings = [
         Finding("rnnspn", "works", f"{rnnspn.__version__}, {available_cores()} cores"),
         Finding("python", "works", f"{platform.python_version()}, {sys.platform} {platform.machine()}"),
-        *(_package(name) for name in _BASE),
-        runtimes,
+        *needed,
         *(Finding(f"plug-in {name}", "works", version) for name, version in _installed(PLUG_INS).items()),
         *(_package(name, "train") for name in _TRAIN),
         *_cuda(),
     ]
-    if runtimes.state == "works":
+    if all(finding.state == "works" for finding in needed):
         model = tiny_model()
         findings += [_try(model, provider) for provider in ("cpu", "cuda", "openvino")]
         findings.append(_chosen(model))
@@ -153,13 +152,21 @@ def _try(model: ModelFile, provider: str) -> Finding:
         outputs = session.open_engine(model, provider).run(_RAMP)
     except RnnspnError as error:
         reason, _, mend = str(error).partition("; ")
-        expected = provider == "cpu" or (provider == "cuda" and cuda_driver() and _GPU_RUNTIME in _installed(RUNTIMES))
-        return Finding(what, "broken" if expected else "absent", reason, mend)
+        return Finding(what, "broken" if _ought_to_work(provider, reason) else "absent", reason, mend)
     difference = float(np.abs(outputs.probabilities.ravel() - _ANSWER).max())
     if difference > _TOLERANCE:
         detail = f"differs from the stored answer by {difference:.2g}"
         return Finding(what, "broken", detail, "install ONNX Runtime again, in another version")
     return Finding(what, "works", f"the stored answer, to {difference:.0e}")
+
+
+def _ought_to_work(provider: str, reason: str) -> bool:
+    """Tell whether a provider that does not run here should, by what is installed and why it does not."""
+    if provider == "cuda":
+        return bool(cuda_driver()) and _GPU_RUNTIME in _installed(RUNTIMES)
+    if provider == "openvino":
+        return PLUG_INS[0] in _installed(PLUG_INS) and reason != NO_PROCESSOR
+    return True
 
 
 def _chosen(model: ModelFile) -> Finding:

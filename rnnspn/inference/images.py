@@ -209,5 +209,5 @@ def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not _CLEAN < paper < 128:  # clean already, or not the background that the polarity promised
         return levels
     gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)
-    stretched: NDArray[np.uint8] = np.clip((levels - paper) * gain, 0, 255).round().astype(np.uint8)
+    stretched: NDArray[np.uint8] = (np.clip((levels - paper) * gain, 0, 255) + 0.5).astype(np.uint8)
     return stretched

@@ -88,7 +88,19 @@ def load(path: str | Path) -> ModelFile:
         ModelFileError: The file cannot be read, is no ONNX model, or breaks the contract.
     """
     place = bundled() if path == BUNDLED else Path(path)
-    content = _read(place)
+    return checked(place, _read(place))
+
+
+def checked(place: Path, content: bytes) -> ModelFile:
+    """Check a model's bytes against the contract.
+
+    Args:
+        place: Where they lie, or will.
+        content: The bytes.
+
+    Raises:
+        ModelFileError: They are no ONNX model, or break the contract.
+    """
     try:
         model = _parse(content)
         _check_safe(model)

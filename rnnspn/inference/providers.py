@@ -33,6 +33,8 @@ _FULL_NAMES = {
     "openvino-bfloat16": "OpenVINOExecutionProvider",
 }
 _OPENVINO_LIBRARY = "rnnspn-openvino"
+NO_PROCESSOR = "OpenVINO's provider finds no processor that it runs on, which are Intel's"
+"""Why OpenVINO does not run where nothing is wrong."""
 _WITH_OPENVINO: list[Any] = []
 """The runtime, once it has loaded OpenVINO's plug-in."""
 _FATAL = 4
@@ -150,7 +152,7 @@ def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precisio
         raise
     except Exception as error:
         raise ProviderError(f"OpenVINO does not start here: {one_line(error)}; {mend}") from error
-    raise ProviderError("OpenVINO's provider finds no processor that it runs on, which are Intel's; use --provider cpu")
+    raise ProviderError(f"{NO_PROCESSOR}; use --provider cpu")
 
 
 def _openvino_devices(runtime: Any) -> list[Any]:

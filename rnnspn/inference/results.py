@@ -122,7 +122,7 @@ class CsvWriter:
 
     def write(self, records: Iterable[Record]) -> None:
         """Write a batch and flush it; see `Writer`."""
-        text = "".join(map(_line, (*self._header, *map(_row, records))))
+        text = "".join(map(csv_line, (*self._header, *map(_row, records))))
         self._header = ()
         output.put(self._stream, text.encode("utf-8", "surrogateescape"))
 
@@ -195,7 +195,7 @@ def as_dict(record: Record) -> dict[str, Any]:
     }
 
 
-def _line(row: Iterable[str]) -> str:
+def csv_line(row: Iterable[str]) -> str:
     """Return a row of CSV, ended by a newline."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(row)  # quotes what holds either of the two; \n alone would not

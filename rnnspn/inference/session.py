@@ -3,6 +3,8 @@
 Shapes: N pictures, T steps, K classes, H x W pixels.
 """
 
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -62,8 +64,9 @@ class Engine:
     """A model ready to run, from any number of threads at a time.
 
     On the CPU every thread that calls gets a session of one thread for itself, made when it is first needed: on small
-    batches that beats one session of many threads. On CUDA all share one, which works in a thread of its own: while
-    kernels are recorded, no other thread may use the device. On OpenVINO, which has streams of its own, all share one.
+    batches that beats one session of many threads. More than `workers` threads wait for each other. On CUDA all share
+    one, which works in a thread of its own: while kernels are recorded, no other thread may use the device. On
+    OpenVINO, which has streams of its own, all share one.
 
     Attributes:
         model: The model.
@@ -79,6 +82,7 @@ class Engine:
     workers: int
     batch: int
     _idle: deque[_Runner] = field(repr=False)
+    _room: threading.Semaphore = field(repr=False)
 
     @property
     def summary(self) -> str:
@@ -120,14 +124,19 @@ class Engine:
     def _take(self) -> _Runner:
         if self._shared:
             return self._idle[0]
-        try:
+        self._room.acquire()
+        with contextlib.suppress(IndexError):
             return self._idle.pop()
-        except IndexError:
+        try:
             return _open(self.model, self.provider)
+        except BaseException:
+            self._room.release()
+            raise
 
     def _give_back(self, runner: _Runner) -> None:
         if not self._shared:
             self._idle.append(runner)
+            self._room.release()
 
     def _checked(self, outputs: dict[str, Any], count: int) -> Outputs:
         metadata = self.model.metadata
@@ -179,7 +188,8 @@ def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
     # The first session is made here, so that a model that cannot run fails at once.
     on_cuda = provider.startswith("cuda")
     workers = _CUDA_WORKERS if on_cuda else available_cores()
-    engine = Engine(model, provider, reason, workers, BATCHES[provider], deque([_open(model, provider)]))
+    idle, room = deque([_open(model, provider)]), threading.Semaphore(workers)
+    engine = Engine(model, provider, reason, workers, BATCHES[provider], idle, room)
     if on_cuda:  # what CUDA lacks is only found when kernels run
         engine.run(np.zeros((1, model.metadata.height, model.metadata.width), np.uint8))
     return engine

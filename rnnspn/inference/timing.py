@@ -4,6 +4,7 @@ Shapes: N pictures, H x W pixels.
 """
 
 import io
+import threading
 import time
 from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -152,8 +153,14 @@ def _throughput(calls: Sequence[Callable[[], object]], workers: int, seconds: fl
             done += 1
         return done
 
+    together = threading.Barrier(workers)
+
+    def begin(first: int) -> None:
+        together.wait()  # else the one session would go from hand to hand
+        work(first, 0)
+
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda first: work(first, 0), range(workers)))  # every worker opens its session
+        list(pool.map(begin, range(workers)))  # every worker opens its session
         began = time.perf_counter()
         firsts = [worker * len(calls) // workers for worker in range(workers)]
         done = sum(pool.map(lambda first: work(first, began + seconds), firsts))

@@ -4,11 +4,13 @@ A run folder holds
 
     config.json              the three configurations
     metrics.jsonl            one line per epoch
-    checkpoint.safetensors   the whole state, to go on from
+    checkpoint.safetensors   the whole state and the configurations, to go on from
     model.safetensors        the weights that validation chose, to evaluate and export
     test.jsonl               one line per look at the test set
+    .lock                    held by the one process that writes
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from rnnspn.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
@@ -29,6 +31,7 @@ FORMAT = 1
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "checkpoint.safetensors"
 TEST_LOG = "test.jsonl"
+LOCK_FILE = ".lock"
 SOFTMAX_LAYERS = "classifier.logits."
 """What the names of the layers begin with that have a row for each character."""
 
@@ -71,12 +74,14 @@ class Checkpoint:
         notes: JSON values beside the tensors: step, epoch, validation score.
         tensors: Tensors by name.
         path: Where they were read, for messages.
+        sha256: SHA-256 of the bytes that were read, in hexadecimal; empty where none were.
     """
 
     config: RunConfig
     notes: dict[str, Any]
     tensors: dict[str, Tensor]
     path: Path | None = None
+    sha256: str = ""
 
     def save(self, path: Path) -> None:
         """Write the checkpoint atomically.
@@ -96,12 +101,15 @@ class Checkpoint:
             CheckpointError: The file is missing, damaged or not one of ours.
         """
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["rnnspn"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if path.exists() and not path.is_file():
+                raise ValueError("a folder or a device")
+            content = path.read_bytes()  # once: a run that goes on meanwhile replaces the file
+            tensors = load(content)
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["rnnspn"])
         except FileNotFoundError:
             raise CheckpointError(f"there is no checkpoint {path}; train one with 'rnnspn train'") from None
-        except (OSError, ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"{path} is not a readable rnnspn checkpoint ({error})") from None
         if not isinstance(header, dict) or not {"format", "config", "notes"} <= header.keys():
             raise CheckpointError(f"{path} is not an rnnspn checkpoint: expected a format, a configuration and notes")
@@ -110,7 +118,8 @@ class Checkpoint:
         if not isinstance(header["notes"], dict):
             raise CheckpointError(f"{path}: expected notes by name, got {header['notes']!r:.40}")
         try:
-            return cls(RunConfig.from_dict(header["config"]), header["notes"], tensors, path)
+            config = RunConfig.from_dict(header["config"])
+            return cls(config, header["notes"], tensors, path, hashlib.sha256(content).hexdigest())
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from None
 
@@ -120,6 +129,8 @@ class Checkpoint:
         Raises:
             CheckpointError: Weights are missing, left over or of another shape.
         """
+        with torch.device("meta"):  # what a configuration claims may be more than memory holds
+            _expect_weights(Network(self.config.model), self.tensors, self.path)
         network = Network(self.config.model)
         load_weights(network, self.tensors, self.path)
         return network.eval()
@@ -136,6 +147,13 @@ def load_weights(network: Network, tensors: dict[str, Tensor], path: Path | None
     Raises:
         CheckpointError: Weights are missing, left over, of another shape, whole numbers or not finite.
     """
+    _expect_weights(network, tensors, path)
+    with torch.no_grad():
+        for name, weight in network.state_dict().items():
+            weight.copy_(tensors[name])
+
+
+def _expect_weights(network: Network, tensors: dict[str, Tensor], path: Path | None) -> None:
     try:
         expect_tensors({name: weight.shape for name, weight in network.state_dict().items()}, tensors)
         odd = (name for name, tensor in tensors.items() if not (tensor.is_floating_point() and tensor.isfinite().all()))
@@ -143,9 +161,6 @@ def load_weights(network: Network, tensors: dict[str, Tensor], path: Path | None
             raise CheckpointError(f"expected weights that are finite floating-point numbers, got others for {names}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}" if path else str(error)) from None
-    with torch.no_grad():
-        for name, weight in network.state_dict().items():
-            weight.copy_(tensors[name])
 
 
 def spelling(alphabet: str, known: str, tensors: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -190,7 +205,7 @@ def in_run(path: Path) -> Path:
 
 
 def find_model(runs: Path = Path("runs")) -> Path:
-    """Return the newest finished model under a folder of runs.
+    """Return the newest model under a folder of runs, of a run that goes on too.
 
     Raises:
         CheckpointError: There is none.
@@ -223,7 +238,14 @@ def log_test_score(run: Path, checkpoint_sha256: str, data: str, score: Score, w
 
 
 def logged_test_score(run: Path, checkpoint_sha256: str) -> dict[str, Any] | None:
-    """Return the newest logged look at the test set of exactly this checkpoint, or None."""
+    """Return the newest logged look at the test set of exactly this checkpoint, or None.
+
+    Raises:
+        CheckpointError: The log cannot be read.
+    """
     log = run / TEST_LOG
-    looks = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return next((look for look in reversed(looks) if look["checkpoint_sha256"] == checkpoint_sha256), None)
+    try:
+        looks = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return next((look for look in reversed(looks) if look["checkpoint_sha256"] == checkpoint_sha256), None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{log} is not a readable log ({error}); remove it") from None

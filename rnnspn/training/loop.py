@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from rnnspn.errors import CheckpointError, TrainingError
-from rnnspn.files import write_text
+from rnnspn.files import remove_unfinished, reserved, write_text
 from rnnspn.models.networks import Network
 from rnnspn.training.batches import UNNAMED, Batches, Pictures, ahead
-from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights, spelling
+from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights, spelling
 from rnnspn.training.drawings import Drawings
 from rnnspn.training.evaluation import as_input, score_network
 from rnnspn.training.hardware import is_fast_in_bfloat16, keep_freed_memory
@@ -92,7 +92,7 @@ class Trainer:
         Raises:
             ConfigError: The data do not fit the model.
             DataError: The data are missing.
-            OutputError: The run folder cannot be written.
+            OutputError: The run folder cannot be written, or another process trains there.
             TrainingError: The loss is no finite number any more.
         """
         if self.finished:
@@ -102,10 +102,17 @@ class Trainer:
         validation = None
         if config.data.validation:
             validation = held_out_pictures("validation", config.data, config.model, self.device)
-        if self.processes.writes:  # data that cannot be had leave no folder behind
+        if not self.processes.writes:
+            return self._train(batches, validation)
+        with reserved(self.folder / LOCK_FILE):  # data that cannot be had leave no folder behind
+            remove_unfinished(self.folder)
             if self.tally.step == 0:
                 self.save()  # a run can be gone on with from its first moment
             write_text(self.folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+            return self._train(batches, validation)
+
+    def _train(self, batches: Batches, validation: Pictures | None) -> bool:
+        """Train epoch by epoch; False when asked to stop."""
         while not self.finished:
             if not self._train_epoch(batches):
                 self.save()
@@ -285,9 +292,7 @@ class Trainer:
         path = self.folder / STATE_FILE
         checkpoint = Checkpoint.load(path)
         if checkpoint.config != self.config:
-            raise CheckpointError(
-                f"{path} belongs to another configuration than the folder's config.json; choose another --out"
-            )
+            raise CheckpointError(f"{path} belongs to another configuration; choose another --out")
         try:
             self.tally = Tally(**checkpoint.notes["tally"])
             started = self.tally.step > 0

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, TrainConfig, family_config
 from rnnspn.data.examples import labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
-from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
+from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.recipes import default_source, train_config
 
 RUNS = Path("runs")
@@ -102,7 +101,7 @@ def new_folder(wanted: Path | None, config: RunConfig, size: str = "full") -> Pa
         OutputError: The folder wanted already holds a run.
     """
     if wanted is not None:
-        if any((wanted / name).exists() for name in (STATE_FILE, MODEL_FILE, "config.json")):
+        if any((wanted / name).exists() for name in (STATE_FILE, MODEL_FILE)):
             raise OutputError(f"{wanted} already holds a run; add --resume to go on with it, or choose another --out")
         return wanted
     factor = f"-d{config.model.downsample}" if config.model.downsample else ""
@@ -115,20 +114,17 @@ def existing(wanted: Path | None) -> tuple[Path, RunConfig]:
     """Return the folder and configuration of a run to go on with: the one wanted, else the newest.
 
     Raises:
-        CheckpointError: There is none, or its configuration cannot be read.
+        CheckpointError: There is none, or its checkpoint cannot be read.
     """
     if wanted is None:
         states = sorted(RUNS.glob(f"*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime)
         if not states:
             raise CheckpointError(f"no run to go on with under {RUNS}/; name one with --out, or start without --resume")
         wanted = states[-1].parent
-    path = wanted / "config.json"
-    try:
-        return wanted, RunConfig.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise CheckpointError(f"{wanted} holds no run; start one without --resume") from None
-    except (OSError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path} is not a readable configuration ({error})") from None
+    state = wanted / STATE_FILE
+    if not state.exists():
+        raise CheckpointError(f"{wanted} holds no run; start one without --resume")
+    return wanted, Checkpoint.load(state).config
 
 
 def digest(checkpoint: Path | None) -> str | None:

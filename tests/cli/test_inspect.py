@@ -1,11 +1,14 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from rnnspn.inference import model_file
 from rnnspn.scores import Score
 from tests import handmade
-from tests.cli.program import rnnspn
+from tests.cli.program import rnnspn, rnnspn_here
 
 
 def test_the_bundled_model_tells_everything_about_itself(tmp_path: Path) -> None:
@@ -43,6 +46,23 @@ def test_what_a_model_does_not_say_is_said_to_be_unknown(tmp_path: Path) -> None
     assert "out theta" not in lines
     assert lines["model"].startswith("conv, d = none")
     assert (lines["test"], lines["parity"]) == ("not measured", "not recorded")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"training": {"data": "x"}},
+        {"training": {"validation": {"digit_error": 1}}},
+        {"parity": {"max_difference": 3}},
+        {"parity": {"bfloat16": True}},
+        {"test_error": {"digit_error": "a"}},
+    ],
+)
+def test_metadata_that_nobody_writes_is_one_line(tmp_path: Path, values: dict[str, Any]) -> None:
+    (tmp_path / "odd.onnx").write_bytes(handmade.build(handmade.metadata(**values)).SerializeToString())
+    code, out, err = rnnspn_here(tmp_path, "inspect", "odd.onnx")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "odd.onnx: its metadata is not what rnnspn export writes" in err
 
 
 def test_programs_get_it_as_json(tmp_path: Path) -> None:

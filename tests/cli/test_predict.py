@@ -293,7 +293,7 @@ def test_a_closed_output_matters_not_where_a_file_is_written(pictures, model_pat
 def test_no_picture_is_written_over(run, pictures, model_path):
     before = (pictures / "good.png").read_bytes()
     for option in (["--output", pictures / "good.png"], ["--annotate", pictures]):
-        result = run("predict", pictures / "good.png", "--model", model_path, *option)
+        result = run("predict", pictures / "good.png", "--model", model_path, "-q", *option)
         _assert_one_line(result, 5, "good.png: it is one of the pictures to read; choose another place")
     assert (pictures / "good.png").read_bytes() == before
 

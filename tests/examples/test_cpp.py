@@ -50,7 +50,7 @@ def saved_pictures(document: dict[str, Any], folder: Path) -> list[Path]:
     header = f"P5\n{document['width']} {document['height']}\n255\n".encode()
     paths = [folder / f"{index}.pgm" for index in range(len(document["vectors"]))]
     for path, vector in zip(paths, document["vectors"], strict=True):
-        path.write_bytes(header + base64.b64decode(vector["image"]))
+        path.write_bytes(header + base64.b64decode(vector["picture"]))
     return paths
 
 

@@ -3,7 +3,10 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from rnnspn.errors import ProviderError
 from rnnspn.inference import diagnosis, session
+from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.providers import NO_PROCESSOR
 from rnnspn.inference.session import Engine, Outputs
 
 
@@ -49,6 +52,30 @@ def test_a_provider_that_computes_wrongly_is_broken(monkeypatch: pytest.MonkeyPa
     assert "differs from the stored answer by 0.11" in finding.detail
 
 
+def test_a_package_that_is_missing_is_told_and_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "onnx":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(diagnosis, "tiny_model", None)
+    assert found("onnx").state == "broken"
+
+
+@pytest.mark.parametrize(("says", "state"), [("it does not start here", "broken"), (NO_PROCESSOR, "absent")])
+def test_openvino_that_is_installed_ought_to_work(monkeypatch: pytest.MonkeyPatch, says: str, state: str) -> None:
+    def refuse(model: ModelFile, provider: str) -> Engine:
+        raise ProviderError(f"{says}; mend")
+
+    monkeypatch.setattr(session, "open_engine", refuse)
+    monkeypatch.setattr(diagnosis, "_installed", lambda names: dict.fromkeys(names[:1], "1.0"))
+    monkeypatch.setattr(diagnosis, "_package", lambda name, extra="": diagnosis.Finding(name, "works", ""))
+    assert found("provider openvino").state == state
+
+
 def test_the_tiny_model_runs_as_any_model_does() -> None:
     engine = session.open_engine(diagnosis.tiny_model(), "cpu")
     outputs = engine.run(np.full((1, 9, 9), 7, np.uint8))
@@ -62,6 +89,7 @@ def test_a_gpu_that_ought_to_work_and_does_not_is_broken(monkeypatch: pytest.Mon
     monkeypatch.setattr(diagnosis, "cuda_driver", lambda: "up to CUDA 13.0")
     monkeypatch.setattr(diagnosis, "_cuda", list)
     monkeypatch.setattr(diagnosis, "_installed", lambda names: {"onnxruntime-gpu": "1.0"})
+    monkeypatch.setattr(diagnosis, "_package", lambda name, extra="": diagnosis.Finding(name, "works", ""))
     assert found("provider cuda").state == "broken"
 
 

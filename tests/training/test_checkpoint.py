@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -95,8 +96,8 @@ def test_other_programs_safetensors_are_refused(tmp_path: Path) -> None:
         (json.dumps(HEADER | {"config": HEADER["config"] | {"data": {"validation": "no"}}}), "true or false, got 'no'"),
         (json.dumps(HEADER | {"config": {}}), "not whole"),
         (json.dumps(HEADER | {"config": []}), "not whole"),
-        (json.dumps(HEADER | {"config": HEADER["config"] | {"model": 3}}), "not whole"),
-        (json.dumps(HEADER | {"config": HEADER["config"] | {"data": None}}), "not whole"),
+        (json.dumps(HEADER | {"config": HEADER["config"] | {"model": 3}}), "values by name, got 3"),
+        (json.dumps(HEADER | {"config": HEADER["config"] | {"data": None}}), "values by name, got None"),
         (json.dumps(HEADER | {"config": HEADER["config"] | {"data": {"colour": 1}}}), "colour"),
         (json.dumps(HEADER | {"config": HEADER["config"] | {"model": {"family": "other"}}}), "family"),
     ],
@@ -104,6 +105,22 @@ def test_other_programs_safetensors_are_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_says_what_it_should_not_is_one_line(tmp_path: Path, header: str, reason: str) -> None:
     (tmp_path / "file").write_bytes(save({"a": torch.ones(2)}, {"rnnspn": header}))
     assert reason in refusal(tmp_path / "file")
+
+
+def test_a_configuration_that_claims_more_than_memory_holds_is_refused() -> None:
+    model = family_config(
+        "rnn-spn", downsample=1, height=2048, width=2048, gru_units=4096, localisation_filters=4096,
+        classifier_filters=4096, classifier_units=4096,
+    )  # fmt: skip
+    config = RunConfig(model, DataConfig(), train_config("best", model))
+    with pytest.raises(CheckpointError, match="does not fit its own configuration"):
+        Checkpoint(config, {}, {"a": torch.ones(2)}).network()
+
+
+def test_a_checkpoint_knows_the_digest_of_the_bytes_it_was_read_from(tmp_path: Path) -> None:
+    Checkpoint(CONFIG, {}, {"a": torch.ones(2)}).save(tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    assert Checkpoint.load(tmp_path / "file").sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_runs_configuration_survives_json_and_lacks_nothing() -> None:

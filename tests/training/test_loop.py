@@ -17,7 +17,7 @@ from rnnspn.alphabet import BLANK
 from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.errors import CheckpointError, DataError, TrainingError
+from rnnspn.errors import CheckpointError, DataError, OutputError, TrainingError
 from rnnspn.training import distortion, loop
 from rnnspn.training.batches import UNNAMED, Pictures
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
@@ -214,6 +214,24 @@ def test_pictures_that_cannot_be_had_leave_no_run_behind(tmp_path: Path) -> None
     with pytest.raises(DataError, match="there is no such file"):
         Trainer(tmp_path / "run", replace(RUNS["best"], data=data), CPU).run()
     assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    config = small_run("best")
+    (tmp_path / ".0123456789abcdef.part").touch()  # of one that was killed
+    seen: list[str] = []
+
+    def start_another() -> bool:
+        if not seen:
+            with pytest.raises(OutputError) as refused:
+                Trainer(tmp_path, replace(config, train=replace(config.train, seed=9)), CPU).run()
+            seen.append(str(refused.value))
+        return True
+
+    Trainer(tmp_path, config, CPU, Observer(should_stop=start_another)).run()
+    assert "another run is writing" in seen[0]
+    assert Checkpoint.load(tmp_path / STATE_FILE).config == config
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_weights_serve_a_recurrent_network_of_any_number_of_steps(

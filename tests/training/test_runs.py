@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 
@@ -6,6 +5,7 @@ import pytest
 
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training import runs
+from rnnspn.training.checkpoint import Checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def test_a_run_gets_the_first_free_name_of_its_model_and_recipe() -> None:
     assert runs.new_folder(None, best) == Path("runs/rnn-spn-d3-best-3")
 
 
-@pytest.mark.parametrize("name", ["checkpoint.safetensors", "model.safetensors", "config.json"])
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "model.safetensors"])
 def test_a_folder_that_holds_a_run_is_not_given_to_another(name: str) -> None:
     Path("taken").mkdir()
     config = runs.new_config("rnn-spn", "best")
@@ -86,9 +86,7 @@ def test_the_newest_run_is_gone_on_with() -> None:
     configs = {name: runs.new_config("rnn-spn", "best", seed=seed) for seed, name in enumerate(("older", "newer"))}
     for age, (name, config) in zip((200, 100), configs.items(), strict=True):
         folder = Path("runs", name)
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(config.to_dict()))
-        (folder / "checkpoint.safetensors").touch()
+        Checkpoint(config, {}, {}).save(folder / "checkpoint.safetensors")
         os.utime(folder / "checkpoint.safetensors", (1e9 - age, 1e9 - age))
     assert runs.existing(None) == (Path("runs/newer"), configs["newer"])
     assert runs.existing(Path("runs/older")) == (Path("runs/older"), configs["older"])
@@ -100,6 +98,6 @@ def test_what_is_no_run_cannot_be_gone_on_with() -> None:
     Path("named").mkdir()
     with pytest.raises(CheckpointError, match="holds no run"):
         runs.existing(Path("named"))
-    Path("named/config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="is not a readable configuration"):
+    Path("named/checkpoint.safetensors").write_text("{")
+    with pytest.raises(CheckpointError, match="is not a readable rnnspn checkpoint"):
         runs.existing(Path("named"))
