@@ -1,7 +1,7 @@
 """`rnnspn train`: train a model."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,6 +9,11 @@ from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RARE = 0.1
+"""A character that is so much less frequent than the others may be a mistake."""
 _WITH_RESUME = ("resume", "out", "device", "checkpoint_seconds", "quiet")
 
 
@@ -94,8 +99,9 @@ def train(
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
         folder = processes.agree(lambda: runs.new_folder(out, config, size))
-        if config.model.blank is not None:
-            say(_lengths(Path(config.data.source), config.model.steps), quiet=quiet)
+        if Path(config.data.source).is_dir():
+            for line in _about(Path(config.data.source), config.model.steps):
+                say(line, quiet=quiet)
     with Display(folder, quiet) as display:
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:
@@ -118,12 +124,19 @@ def train(
     say(f"{error}epoch {kept['epoch'] + 1}; {folder}", quiet=quiet)
 
 
-def _lengths(folder: Path, steps: int) -> str:
-    """Say that labels have different lengths, which may be meant, or a spreadsheet that has dropped leading zeros."""
+def _about(folder: Path, steps: int) -> "Iterator[str]":
+    """Say what the labels of a folder are like, and name the lines of what may be a slip of the pen."""
     from rnnspn.data.examples import labels_of
 
     labels = labels_of(folder)
-    return (
-        f"{len(labels.shorter)} of {labels.pictures} labels have less than {labels.steps} characters, "
-        f"the first in line {labels.shorter[0]}: the model will read up to {steps}"
-    )
+    named = "".join(labels.characters)
+    yield f"{labels.pictures} labels of {' or '.join(map(str, labels.lengths))} characters out of {named}"
+    if len(labels.lengths) > 1:  # which may be meant, or a spreadsheet that has dropped leading zeros
+        each = ", ".join(
+            f"{seen.times} have {length} (first in line {seen.line})" for length, seen in labels.lengths.items()
+        )
+        yield f"labels of different lengths: {each}; the model will read up to {steps} characters"
+    usual = sum(seen.times for seen in labels.characters.values()) / len(labels.characters)
+    for character, seen in labels.characters.items():
+        if seen.times < _RARE * usual:
+            yield f"the character {character} is rare: {seen.times} times, first in line {seen.line}"

@@ -6,9 +6,10 @@ Shapes: n pictures, T digits, H x W pixels.
 import csv
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ConfigError, DataError, ImageError
 from rnnspn.inference import images as pictures
+
+_Thing = TypeVar("_Thing", int, str)
 
 DIGITS = "0123456789"
 LABELS = "labels.csv"
@@ -100,6 +103,13 @@ def sequences(mnist: Mnist, split: str, data: DataConfig, model: ModelConfig) ->
     return Sequences(mnist, split, data.seed, data.layout, model.steps, model.height, model.width)
 
 
+class Seen(NamedTuple):
+    """How often something is in a file of labels, and in which line first."""
+
+    times: int
+    line: int
+
+
 class Labels(NamedTuple):
     """What the labels of a folder are like.
 
@@ -108,13 +118,15 @@ class Labels(NamedTuple):
         steps: Characters of the longest.
         alphabet: Every character there is, the ten digits where nothing else is found; and `BLANK` after them where
             not all labels are of one length.
-        shorter: The numbers of the lines of those that are shorter than the longest.
+        lengths: Each length, the shortest first.
+        characters: Each character, in order.
     """
 
     pictures: int
     steps: int
     alphabet: str
-    shorter: tuple[int, ...] = ()
+    lengths: dict[int, Seen]
+    characters: dict[str, Seen]
 
 
 def labels_of(folder: Path) -> Labels:
@@ -124,8 +136,6 @@ def labels_of(folder: Path) -> Labels:
         DataError: They are missing, or one has no legal length.
     """
     rows = _rows(folder / LABELS)
-    characters = {character for row in rows for character in row.label}
-    alphabet = DIGITS if characters <= set(DIGITS) else "".join(sorted(characters))
     for row in rows:
         if not 1 <= len(row.label) <= MAX_STEPS or BLANK in row.label or not row.label.isprintable():
             where = f"{folder / LABELS}, line {row.line}"
@@ -133,9 +143,19 @@ def labels_of(folder: Path) -> Labels:
                 f"{where}: expected 1 to {MAX_STEPS} characters that can be printed, none of them {BLANK}; "
                 f"got {row.label!r}"
             )
-    longest = max(len(row.label) for row in rows)
-    shorter = tuple(row.line for row in rows if len(row.label) < longest)
-    return Labels(len(rows), longest, alphabet + BLANK if shorter else alphabet, shorter)
+    lengths = _seen((len(row.label), row.line) for row in rows)
+    characters = _seen((character, row.line) for row in rows for character in row.label)
+    alphabet = DIGITS if characters.keys() <= set(DIGITS) else "".join(characters)
+    return Labels(len(rows), max(lengths), alphabet + BLANK if len(lengths) > 1 else alphabet, lengths, characters)
+
+
+def _seen(found: Iterable[tuple[_Thing, int]]) -> dict[_Thing, Seen]:
+    """Count things that stand in lines."""
+    seen: dict[_Thing, Seen] = {}
+    for thing, line in found:
+        before = seen.get(thing, Seen(0, line))
+        seen[thing] = Seen(before.times + 1, before.line)
+    return dict(sorted(seen.items()))
 
 
 def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
@@ -153,32 +173,46 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     Raises:
         DataError: The labels are missing or do not fit the model, or a picture cannot be read.
     """
-    rows = _rows(folder / LABELS)
-    chosen = _of_split([row.name for row in rows], split, folder)
+    rows = _of_split(_rows(folder / LABELS), split, folder)
     paths, fitted, labels = [], [], []
-    for index, (line, name, label, _) in enumerate(rows):
-        if index not in chosen:
-            continue
+    for row in rows:
+        line, name, label, _ = row
         where = f"{folder / LABELS}, line {line}"
         padded = label.ljust(model.steps, BLANK)
         if not label or BLANK in label or len(padded) != model.steps or not set(padded) <= set(model.alphabet):
             raise DataError(f"{where}: expected {described(model.steps, model.alphabet)}, got {label!r}")
         try:
             fitted.append(pictures.load(str(folder / name), model.height, model.width))
+            _expect_inside(row, fitted[-1].placement, where)
             labels.append([model.alphabet.index(one) for one in padded])
             paths.append(str(folder / name))
         except ImageError as error:
             raise DataError(f"{where}: {name}: {error}; mend the picture or take its line out") from None
     source = f"{folder} {split}" if split else str(folder)
     images, placements = np.stack([one.pixels for one in fitted]), [one.placement for one in fitted]
-    chosen_rows = [row for index, row in enumerate(rows) if index in chosen]
-    places = np.array([row.place for row in chosen_rows])
+    places = np.array([row.place for row in rows])
     centres = None
     if np.isfinite(places).any():
         ends = pictures.to_input(places.reshape(-1, 2, 2), placements, model.height, model.width)
-        lengths = np.array([len(row.label) for row in chosen_rows])
+        lengths = np.array([len(row.label) for row in rows])
         centres = _between(ends, lengths, model.steps)
     return Examples(source, images, np.array(labels, np.int64), tuple(paths), centres)
+
+
+def _expect_inside(row: "_Row", placement: pictures.Placement, where: str) -> None:
+    """Refuse places of characters that cannot be: outside the picture, or all the same."""
+    width, height = placement.source_width, placement.source_height
+    x1, y1, x2, y2 = row.place
+    if math.isnan(x1):
+        return
+    inside = all(-0.5 <= x <= width - 0.5 for x in (x1, x2)) and all(-0.5 <= y <= height - 0.5 for y in (y1, y2))
+    if not inside:
+        raise DataError(
+            f"{where}: expected {', '.join(PLACES)} in pixels of the picture as displayed, which has {width} x {height}; "
+            f"got {x1:g}, {y1:g}, {x2:g}, {y2:g}"
+        )
+    if len(row.label) > 1 and (x1, y1) == (x2, y2):
+        raise DataError(f"{where}: expected the first and the last of {len(row.label)} characters in different places")
 
 
 def _between(ends: NDArray[np.float64], lengths: NDArray[np.int64], steps: int) -> NDArray[np.float32]:
@@ -198,15 +232,16 @@ class _Row(NamedTuple):
     place: tuple[float, ...]
 
 
-def _of_split(names: list[str], split: str | None, folder: Path) -> set[int]:
-    """Return which pictures belong to a split: those with the lowest tenth of hashes are for validation."""
+def _of_split(rows: list[_Row], split: str | None, folder: Path) -> list[_Row]:
+    """Return the lines that belong to a split: those with the lowest tenth of hashes are for validation."""
     if split is None:
-        return set(range(len(names)))
-    if len(set(names)) < 2:
+        return rows
+    names = {row.name for row in rows}
+    if len(names) < 2:
         raise DataError(f"{folder / LABELS}: expected two pictures or more, one of them to validate on")
     hashes = {name: hashlib.sha256(name.encode()).digest() for name in names}
     held = set(sorted(hashes, key=hashes.__getitem__)[: max(1, len(hashes) // 10)])
-    return {index for index, name in enumerate(names) if (name in held) == (split == "validation")}
+    return [row for row in rows if (row.name in held) == (split == "validation")]
 
 
 def _rows(path: Path) -> list[_Row]:
@@ -224,7 +259,15 @@ def _rows(path: Path) -> list[_Row]:
         raise DataError(f"{path}: expected {expected}; got {','.join(header)!r}")
     if not rows:
         raise DataError(f"{path}: expected a line for each picture, and got none")
-    return [_row(path, header, line, row) for line, row in rows]
+    found = [_row(path, header, line, row) for line, row in rows]
+    known: dict[str, _Row] = {}
+    for row in found:
+        before = known.setdefault(row.name, row)
+        if before.label != row.label:
+            raise DataError(
+                f"{path}, line {row.line}: {row.name} is {row.label!r} here and {before.label!r} in line {before.line}"
+            )
+    return found
 
 
 def _row(path: Path, header: tuple[str, ...], line: int, row: list[str]) -> _Row:

@@ -31,7 +31,7 @@ def write_samples(
         progress: Called with the number of pictures written since its last call.
 
     Raises:
-        OutputError: The folder cannot be written, or holds other PNGs, which the labels would not name.
+        OutputError: The folder cannot be written, or holds other files, which the labels would not name.
     """
     names = [f"{index:0{max(5, len(str(count - 1)))}d}.png" for index in range(count)]
     _prepare(folder, names)
@@ -48,10 +48,10 @@ def write_samples(
 
 
 def _prepare(folder: Path, names: list[str]) -> None:
-    others = sorted({path.name for path in folder.glob("*.png")} - set(names))
+    others = sorted({path.name for path in folder.glob("*")} - {*names, LABELS})
     if others:
         raise OutputError(
-            f"{folder} holds {len(others)} other PNGs, such as {others[0]}; name a new or an empty folder"
+            f"{folder} holds {len(others)} other files, such as {others[0]}; name a new or an empty folder"
         )
     try:
         (folder / LABELS).unlink(missing_ok=True)  # it would be wrong for the pictures that come now

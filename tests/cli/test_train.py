@@ -117,6 +117,16 @@ def test_bad_usage_is_one_clear_line_and_exit_2(tmp_path: Path, arguments: list[
     assert len(err.strip().splitlines()) == 1, err
 
 
+def test_what_may_be_a_mistake_in_the_labels_is_named(tmp_path: Path, mine: Path) -> None:
+    labels = mine / "labels.csv"
+    lines = labels.read_text().splitlines()
+    lines[5] = lines[5][:-1] + "O"
+    labels.write_text("\n".join(lines))
+    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name)
+    assert code == 0, err
+    assert err.splitlines()[1] == "the character O is rare: 1 times, first in line 6"
+
+
 def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
     code, _, err = rnnspn_here(
         tmp_path, *TINY, "--data", mine.name, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run"
@@ -131,9 +141,11 @@ def test_labels_of_different_lengths_are_said_and_read(tmp_path: Path, mine: Pat
     labels.write_text(labels.read_text().replace("7.png,", "7.png,C"))
     code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name)
     assert code == 0, err
-    assert err.splitlines()[0] == (
-        "27 of 30 labels have less than 3 characters, the first in line 2: the model will read up to 3"
-    )
+    assert err.splitlines()[:2] == [
+        "30 labels of 2 or 3 characters out of ABC",
+        "labels of different lengths: 27 have 2 (first in line 2), 3 have 3 (first in line 9); "
+        "the model will read up to 3 characters",
+    ]
     config = json.loads((tmp_path / "runs/rnn-spn-nano-d3-best/config.json").read_text())
     assert (config["model"]["steps"], config["model"]["alphabet"]) == (3, "ABC␣")
     code, _, err = rnnspn_here(tmp_path, "evaluate", "--data", mine.name, "--report", "report")

@@ -79,12 +79,26 @@ def test_labels_may_say_where_the_first_and_the_last_character_are(tmp_path: Pat
         assert labelled_folder(tmp_path, RNN).centres is None
 
 
-@pytest.mark.parametrize("place", ["1,2,3,", "1,2,3,four", "1,2,3,nan", "1,2,3"])
-def test_a_place_that_is_none_is_named(tmp_path: Path, place: str) -> None:
-    Image.new("L", (100, 100)).save(tmp_path / "one.png")
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        *((place, "expected .*x1, y1, x2, y2") for place in ("1,2,3,", "1,2,3,four", "1,2,3,nan", "1,2,3")),
+        ("-1,2,3,4", "expected .* as displayed, which has 100 x 90; got -1, 2, 3, 4"),
+        ("1,2,3,90", "expected .* as displayed, which has 100 x 90; got 1, 2, 3, 90"),
+        ("7,8,7,8", "expected the first and the last of 3 characters in different places"),
+    ],
+)
+def test_a_place_that_is_none_is_named(tmp_path: Path, place: str, says: str) -> None:
+    Image.new("L", (100, 90)).save(tmp_path / "one.png")
     (tmp_path / "labels.csv").write_text(f"path,label,x1,y1,x2,y2\none.png,123,1,2,3,4\none.png,123,{place}\n")
-    with pytest.raises(DataError, match=r"line 3: expected .*x1, y1, x2, y2"):
+    with pytest.raises(DataError, match=f"line 3: {says}"):
         labelled_folder(tmp_path, RNN)
+
+
+def test_a_picture_has_one_label(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\none.png,123\ntwo.png,123\none.png,124\n")
+    with pytest.raises(DataError, match=r"line 4: one\.png is '124' here and '123' in line 2"):
+        labels_of(tmp_path)
 
 
 def test_labels_are_indices_into_the_models_own_alphabet(tmp_path: Path) -> None:
@@ -147,14 +161,20 @@ def test_pictures_that_were_learned_from_do_not_judge(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("label", "steps", "alphabet"), [("7", 1, "0123456789"), ("B7A", 3, "7AB")])
 def test_labels_tell_the_length_and_the_alphabet(tmp_path: Path, label: str, steps: int, alphabet: str) -> None:
     own_pictures(tmp_path, 3, label)
-    assert labels_of(tmp_path) == (3, steps, alphabet, ())
+    found = labels_of(tmp_path)
+    assert (found.pictures, found.steps, found.alphabet) == (3, steps, alphabet)
+    assert found.lengths == {steps: (3, 2)}
+    assert found.characters == dict.fromkeys(sorted(label), (3, 2))
 
 
 def test_labels_of_different_lengths_end_in_blanks(tmp_path: Path) -> None:
     own_pictures(tmp_path, 3)
     rows = ["0.png,42,10,20,40,20", "1.png,4711,5,20,47,20", "2.png,9,30,40,30,40"]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,x1,y1,x2,y2", *rows]))
-    assert labels_of(tmp_path) == (3, 4, "0123456789␣", (2, 4))
+    found = labels_of(tmp_path)
+    assert (found.pictures, found.steps, found.alphabet) == (3, 4, "0123456789␣")
+    assert list(found.lengths.items()) == [(1, (1, 4)), (2, (1, 2)), (4, (1, 3))]
+    assert found.characters["7"] == (1, 3)
     model = family_config("rnn-spn", downsample=1, steps=4, alphabet="0123456789␣", height=50, width=50)
     examples = labelled_folder(tmp_path, model)
     assert [spelled(row, model.alphabet) for row in examples.labels.tolist()] == ["42", "4711", "9"]

@@ -71,7 +71,7 @@ def test_writing_again_gives_the_same_files_and_a_larger_number_adds_to_them(tmp
 def test_a_folder_with_pictures_that_the_labels_would_not_name_is_refused(tmp_path: Path, supply: Sequences) -> None:
     write_samples(tmp_path, supply, 5)
     before = (tmp_path / "labels.csv").read_bytes()
-    with pytest.raises(OutputError, match=r"3 other PNGs, such as 00002\.png"):
+    with pytest.raises(OutputError, match=r"3 other files, such as 00002\.png"):
         write_samples(tmp_path, supply, 2)
     assert (tmp_path / "labels.csv").read_bytes() == before
 
