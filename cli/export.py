@@ -47,8 +47,7 @@ def export(
     if vectors and file.suffix == to_ort.SUFFIX:
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
     source = in_run(checkpoint) if checkpoint else find_model()
-    if checkpoint is None:
-        say(f"checkpoint: {source}", quiet=quiet)
+    say(_about(source), quiet=quiet)
     if file.suffix == to_ort.SUFFIX:
         written = to_ort.export(source, file, opset, precision, bfloat16)
     else:
@@ -57,6 +56,19 @@ def export(
         say(line, quiet=quiet)
     if vectors:
         write_vectors(str(file), quiet=quiet)
+
+
+def _about(source: Path) -> str:
+    """Name a checkpoint, and say how far and how good it is."""
+    from rnnspn.training.checkpoint import Checkpoint
+
+    found = Checkpoint.load(source)
+    said = f"checkpoint: {source}"
+    if "epoch" in found.notes:
+        said += f", epoch {found.notes['epoch'] + 1} of {found.config.train.epochs}"
+    if "validation" in found.notes:
+        said += f", validation error {found.notes['validation']['digit_error']:.2%} per digit"
+    return said
 
 
 def _lines(written: "Export") -> list[str]:

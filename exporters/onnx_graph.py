@@ -21,6 +21,7 @@ from rnnspn import contract
 from rnnspn.errors import ParityError
 from rnnspn.models.layers import conv_size, pool_size
 from rnnspn.models.networks import Network
+from rnnspn.models.readout import read_out
 from rnnspn.models.spatial_transformer import base_grid
 
 GRID = "grid"
@@ -94,7 +95,7 @@ class Reader(nn.Module):
         glimpses = levels if theta is None else self._sample(levels, theta)
         logits = network.classifier(glimpses).reshape(-1, config.steps, config.classes)
         probabilities = logits.softmax(-1)
-        outputs = (probabilities.argmax(-1), probabilities)
+        outputs = (read_out(probabilities, config.blank), probabilities)
         return outputs if theta is None else (*outputs, theta)
 
     def _sample(self, levels: Tensor, theta: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from rnnspn import contract
 from rnnspn.config import ModelConfig
 from rnnspn.errors import MissingPackageError, ParityError
 from rnnspn.models.networks import Network
+from rnnspn.models.readout import log_likelihoods, read_out
 
 BATCHES = (1, 2, 3, 7, 64)
 TOLERANCE = 1e-4
@@ -93,14 +94,16 @@ def check_parity(
         exact = _read_with_torch(copy.deepcopy(network).double(), pictures)
         for name in allowed:
             allowed[name] = max(TOLERANCE, ROUNDINGS * _largest_difference(expected[name], exact[name]))
+    clear = _margin(expected[contract.PROBABILITIES]) > CLEAR_MARGIN
+    if (blank := network.config.blank) is not None:  # which of two lengths is meant has to be clear too
+        lengths = log_likelihoods(torch.from_numpy(expected[contract.PROBABILITIES]), blank)
+        clear &= _margin(lengths.numpy())[:, None] > CLEAR_MARGIN
     faults = []
     for batch, got in answers.items():
         for name in worst:
             difference = _largest_difference(got[name], expected[name])
             if not difference <= allowed[name]:
                 faults.append(f"{name} by {difference:.3g} at batch {batch}, allowed {allowed[name]:.1g}")
-        two_best = np.sort(expected[contract.PROBABILITIES], axis=-1)[..., -2:]
-        clear = two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN
         wrong = int((clear & (got[contract.DIGITS] != expected[contract.DIGITS])).sum())
         if wrong:
             faults.append(f"{wrong} of {int(clear.sum())} clear digits at batch {batch}")
@@ -108,6 +111,13 @@ def check_parity(
         raise ParityError(f"the exported model differs from PyTorch: {'; '.join(faults)}; no file was written")
     runtime = f"{_onnxruntime().__name__} {_onnxruntime().__version__}"
     return Parity(len(pictures), batches, max(allowed.values()), worst, runtime)
+
+
+def _margin(values: NDArray[Any]) -> NDArray[Any]:
+    """Return how far the two largest values along the last axis are apart."""
+    two = np.sort(values, axis=-1)[..., -2:]
+    margin: NDArray[Any] = two[..., 1] - two[..., 0]
+    return margin
 
 
 def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -121,7 +131,8 @@ def _read_with_torch(network: Network, pictures: NDArray[np.uint8]) -> dict[str,
     kind = next(network.parameters()).dtype
     parts = [network(batch.unsqueeze(1).to(kind) / 255) for batch in torch.split(torch.from_numpy(pictures), 64)]
     probabilities = torch.cat([part.logits for part in parts]).softmax(-1)
-    expected = {contract.DIGITS: probabilities.argmax(-1).numpy(), contract.PROBABILITIES: probabilities.numpy()}
+    digits = read_out(probabilities, network.config.blank)
+    expected = {contract.DIGITS: digits.numpy(), contract.PROBABILITIES: probabilities.numpy()}
     if network.config.glimpses:
         expected[contract.THETA] = torch.cat([part.theta for part in parts]).numpy()
     return expected

@@ -1,21 +1,25 @@
-"""What exported models are compared on: synthesised pictures of the test digits, all black, all white and noise."""
+"""What exported models are compared on: synthesised pictures of digits, all black, all white and noise."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnspn.data.examples import DIGITS
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import DIGIT, Sequences
+from rnnspn.errors import DataError
+from rnnspn.inference.timing import sample_pictures
 
 
 def synthesised(count: int, steps: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return pictures of any size, uint8 (count, H, W); where digits do not fit, they are cut off.
 
-    Raises:
-        DataError: MNIST is missing.
+    They are of MNIST's test digits, or printed ones where that is missing.
     """
-    sequences = Sequences(
-        load_mnist(), "test", steps=steps, height=max(height, DIGIT), width=max(width, DIGIT * steps + 1)
-    )
+    try:
+        mnist = load_mnist()
+    except DataError:
+        return sample_pictures(count, height, width, DIGITS)
+    sequences = Sequences(mnist, "test", steps=steps, height=max(height, DIGIT), width=max(width, DIGIT * steps + 1))
     pictures: NDArray[np.uint8] = sequences.pictures(np.arange(count))[0][:, :height, :width]
     return pictures
 

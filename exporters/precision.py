@@ -145,12 +145,13 @@ def check_accuracy(full: Reader, other: Reader, examples: Examples, precision: s
         ParityError: More are lost.
     """
     digits = [read(examples.images) for read in (full, other)]
-    right = [float((read == examples.labels).all(axis=1).mean()) for read in digits]
-    accuracy = Accuracy(precision, len(examples.labels), right[0], right[1], int((digits[0] != digits[1]).sum()))
-    if not (drop := 100 * (right[0] - right[1])) <= max_drop:
+    right = [int((read == examples.labels).all(axis=1).sum()) for read in digits]
+    count, lost = len(examples.labels), right[0] - right[1]
+    accuracy = Accuracy(precision, count, right[0] / count, right[1] / count, int((digits[0] != digits[1]).sum()))
+    if 100 * lost > max_drop * count:
         raise ParityError(
-            f"{precision} reads {right[1]:.2%} of {accuracy.sequences} sequences right, float32 {right[0]:.2%}: "
-            f"{drop:.2f} points less, allowed {max_drop:g}; no file was written"
+            f"{precision} reads {right[1]} of {count} sequences right, float32 {right[0]}: {100 * lost / count:.2f} "
+            f"points less, allowed {max_drop:g}; no file was written; --max-accuracy-drop allows more"
         )
     return accuracy
 

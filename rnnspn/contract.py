@@ -5,7 +5,7 @@ Shapes: N pictures, T steps, K classes, H x W pixels.
 | tensor | type and shape | meaning |
 |---|---|---|
 | in `images` | uint8 (N, H, W) | grey levels, 0 background to 255 ink |
-| out `digits` | int64 (N, T) | class index of each step |
+| out `digits` | int64 (N, T) | class index of each step; blanks, if the alphabet has one, only at the end |
 | out `probabilities` | float32 (N, T, K) | softmax of each step |
 | out `theta` | float32 (N, T, 2, 3) | affine matrix of each step; T is 1 for `ffn-spn`, absent for `conv` |
 

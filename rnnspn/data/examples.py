@@ -70,13 +70,15 @@ def held_out(
         ConfigError: Synthesis does not know the model's shape or alphabet.
         DataError: MNIST is missing, the folder's pictures cannot be had, or the model learned from these.
     """
+    own = data.source not in (SYNTHESIS, AUTHORS_2015)
     if split == "validation" and not data.validation:
-        raise DataError("the model learned from the validation pictures too; use --split test, or others with --data")
-    if data.source not in (SYNTHESIS, AUTHORS_2015):
+        other = "name others with --data" if own else "use --split test, or others with --data"
+        raise DataError(f"the model learned from the validation pictures too; {other}")
+    if own:
         if split == "test":
             raise DataError(f"the model learned from pictures in {data.source}; name others to test it on with --data")
         if not Path(data.source).is_absolute():  # an exported file does not say where
-            raise DataError(f"the model learned from pictures in a folder {data.source}; name some with --data")
+            raise DataError(f"the model learned from pictures in a folder {data.source}; name others with --data")
         return labelled_folder(Path(data.source), model, split)
     mnist = mnist or load_mnist()
     if published and fits_authors_2015(model) and data.layout == "authors":
@@ -208,7 +210,7 @@ def _expect_inside(row: "_Row", placement: pictures.Placement, where: str) -> No
     inside = all(-0.5 <= x <= width - 0.5 for x in (x1, x2)) and all(-0.5 <= y <= height - 0.5 for y in (y1, y2))
     if not inside:
         raise DataError(
-            f"{where}: expected {', '.join(PLACES)} in pixels of the picture as displayed, which has {width} x {height}; "
+            f"{where}: expected {', '.join(PLACES)} in pixels of the picture as displayed, {width} x {height}; "
             f"got {x1:g}, {y1:g}, {x2:g}, {y2:g}"
         )
     if len(row.label) > 1 and (x1, y1) == (x2, y2):

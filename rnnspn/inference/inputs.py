@@ -11,16 +11,18 @@ from typing import BinaryIO
 from rnnspn.errors import InputError
 
 SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp"),
     *(".tif", ".tiff", ".pnm", ".pbm", ".pgm", ".ppm", ".pfm"),
 )
-"""Endings, in lower case, of the files that are taken from a folder."""
+"""Endings, in lower case, of the pictures that can be read."""
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".jp2")
+"""Endings of pictures that cannot be read: they are taken from a folder too, so that each is said to have failed."""
 
 
 def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
     """List the pictures that the arguments name, in order, each path once.
 
-    A file is taken whatever its ending. A folder gives, sorted and recursively, what ends in one of `SUFFIXES`; links
+    A file is taken whatever its ending. A folder gives, sorted and recursively, what ends as pictures do; links
     to folders are followed, each folder once. A list holds one path a line (or NUL-ended, when it has a NUL),
     relative to the working folder; what it names is not expanded further, save folders, and may be missing: that
     costs its own record. A folder that cannot be listed stands for itself, so that it too ends as a failed record.
@@ -136,5 +138,5 @@ def _walk(top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
             continue
         for name in names:
             child = os.path.join(path, name)
-            if name.lower().endswith(SUFFIXES) or os.path.isdir(child):
+            if name.lower().endswith(SUFFIXES + OTHER_SUFFIXES) or os.path.isdir(child):
                 waiting.append(child)

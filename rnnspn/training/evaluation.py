@@ -6,6 +6,7 @@ Shapes: n pictures, T steps, H x W pixels.
 import torch
 
 from rnnspn.models.networks import Network
+from rnnspn.models.readout import read_out
 from rnnspn.scores import Answers, Score
 from rnnspn.training.batches import Pictures
 
@@ -21,10 +22,12 @@ def answer(network: Network, images: torch.Tensor) -> Answers:
         images: uint8 (n, H, W).
     """
     outputs = [network(as_input(batch)) for batch in torch.split(images, BATCH)]
-    best = torch.cat([output.logits for output in outputs]).softmax(-1).max(-1)
+    probabilities = torch.cat([output.logits for output in outputs]).softmax(-1)
+    digits = read_out(probabilities, network.config.blank)
+    chosen = probabilities.gather(-1, digits.unsqueeze(-1)).squeeze(-1)
     looks = [output.theta for output in outputs if output.theta is not None]
     theta = torch.cat(looks).cpu().numpy() if looks else None
-    return Answers(best.indices.cpu().numpy(), best.values.prod(-1).cpu().numpy(), theta)
+    return Answers(digits.cpu().numpy(), chosen.prod(-1).cpu().numpy(), theta)
 
 
 def score_network(network: Network, pictures: Pictures) -> Score:

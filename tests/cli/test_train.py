@@ -48,7 +48,7 @@ def test_train_says_how_long_it_takes_and_how_good_it_got(workplace: Path) -> No
 
 def test_export_takes_the_newest_run_and_says_how_well_it_agrees(workplace: Path) -> None:
     text = (workplace / "export.err").read_text()
-    assert f"checkpoint: {RUN}/model.safetensors" in text
+    assert f"checkpoint: {RUN}/model.safetensors, epoch 1 of 1, validation error " in text
     assert "agrees with PyTorch on 263 pictures" in text
 
 
@@ -150,6 +150,7 @@ def test_labels_of_different_lengths_are_said_and_read(tmp_path: Path, mine: Pat
     assert (config["model"]["steps"], config["model"]["alphabet"]) == (3, "ABC␣")
     code, _, err = rnnspn_here(tmp_path, "evaluate", "--data", mine.name, "--report", "report")
     assert code == 0, err
+    assert f"the model learned from a folder {mine.name}: errors on what it has seen look too good" in err
     code, _, err = rnnspn_here(tmp_path, "export", "model.onnx", "--precision", "int8", "--max-accuracy-drop", "100")
     assert code == 0, err
     assert "of 30 sequences right" in err
@@ -174,7 +175,7 @@ def test_pictures_of_ones_own_are_learned_exported_and_read(tmp_path: Path, mine
     code, _, err = rnnspn_here(tmp_path, "evaluate", "model.onnx")
     assert (code, err.splitlines()[-1]) == (
         2,
-        "error: the model learned from pictures in a folder mine; name some with --data",
+        "error: the model learned from pictures in a folder mine; name others with --data",
     )
     code, _, err = rnnspn_here(tmp_path, "evaluate", "run/model.safetensors", "--split", "test")
     assert code == 2

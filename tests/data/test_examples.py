@@ -83,8 +83,8 @@ def test_labels_may_say_where_the_first_and_the_last_character_are(tmp_path: Pat
     ("place", "says"),
     [
         *((place, "expected .*x1, y1, x2, y2") for place in ("1,2,3,", "1,2,3,four", "1,2,3,nan", "1,2,3")),
-        ("-1,2,3,4", "expected .* as displayed, which has 100 x 90; got -1, 2, 3, 4"),
-        ("1,2,3,90", "expected .* as displayed, which has 100 x 90; got 1, 2, 3, 90"),
+        ("-1,2,3,4", "expected .* as displayed, 100 x 90; got -1, 2, 3, 4"),
+        ("1,2,3,90", "expected .* as displayed, 100 x 90; got 1, 2, 3, 90"),
         ("7,8,7,8", "expected the first and the last of 3 characters in different places"),
     ],
 )

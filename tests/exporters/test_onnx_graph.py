@@ -65,3 +65,19 @@ def test_every_relu_follows_its_convolution_and_the_numbers_stay_the_same(family
     answers = [open_session(model.SerializeToString()).run(None, pictures) for model in (rewritten, as_it_is)]
     for ours, theirs in zip(*answers, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_a_graph_reads_blanks_only_at_the_end() -> None:
+    torch.manual_seed(0)
+    network = Network(family_config("rnn-spn", steps=4, alphabet="01␣", gru_units=8, classifier_units=16)).eval()
+    with torch.no_grad():
+        network.classifier.logits[0].weight *= 30
+        network.localisation.affine.weight.normal_(0, 0.3)
+    model = build_graph(network).SerializeToString()
+    pictures = parity_pictures(network.config)
+    check_parity(model, network, pictures)
+    outputs = dict(zip(("digits", "probabilities"), open_session(model).run(None, {"images": pictures}), strict=False))
+    ended = outputs["digits"] == 2
+    assert (ended[:, :-1] <= ended[:, 1:]).all()
+    plain = outputs["probabilities"].argmax(-1) == 2
+    assert (plain[:, :-1] > plain[:, 1:]).any(), "no picture that it would matter for"
