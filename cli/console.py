@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnnspn.errors import ConfigError, MissingPackageError, OutputError, RnnspnError
+from rnnspn.errors import ConfigError, InterruptedRunError, MissingPackageError, OutputError, RnnspnError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-UNFORESEEN, INTERRUPTED, CLOSED_PIPE = 70, 130, 141
+UNFORESEEN, INTERRUPTED, CLOSED_PIPE = 70, InterruptedRunError.exit_code, 141
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
 
@@ -166,6 +166,8 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
     try:
         result = app(arguments or ["--help"], prog_name="rnnspn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
+        if code == INTERRUPTED:  # Typer makes that of a KeyboardInterrupt, without a word
+            complain("interrupted")
     except SystemExit as stop:  # Typer and rich make this of a closed pipe, with a code of their own
         broken = isinstance(stop.__context__, BrokenPipeError)
         code = CLOSED_PIPE if broken else stop.code if isinstance(stop.code, int) else 1

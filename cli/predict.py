@@ -8,7 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
-from rnnspn.errors import ConfigError, InputError
+from rnnspn.errors import ConfigError, InputError, InterruptedRunError
 from rnnspn.inference.providers import Provider
 
 
@@ -80,7 +80,6 @@ def predict(
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = f"; what is done is in {output.partial(file)}" if file else ""
-        console.complain(f"interrupted after {tally.done} of {len(listed)} pictures{kept}")
-        raise typer.Exit(console.INTERRUPTED) from None
+        raise InterruptedRunError(f"interrupted after {tally.done} of {len(listed)} pictures{kept}") from None
     say(f"{tally.done - tally.failed} of {tally.done} pictures read", quiet=quiet)
     raise typer.Exit(1 if tally.failed else 0)

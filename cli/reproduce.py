@@ -8,7 +8,7 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
-from rnnspn.errors import ConfigError
+from rnnspn.errors import ConfigError, InterruptedRunError
 
 if TYPE_CHECKING:
     from rnnspn.training.reproduction import Plan, Result
@@ -63,8 +63,7 @@ def reproduce(
         with Display(Path(row.name), quiet) as display:
             result = reproduction.run_row(row, plan, hardware.pick_device(device), display.observer())
         if result is None:
-            console.complain(f"interrupted in {row.name}; the same command goes on from there")
-            raise typer.Exit(console.INTERRUPTED)
+            raise InterruptedRunError(f"interrupted in {row.name}; the same command goes on from there")
         say(f"{row.name}: {result.score.digit_error:.2%} per digit, the paper {row.paper_error:.1%}", quiet=quiet)
         path = reproduction.write_table(plan)
     say(f"results: {path}", quiet=quiet)

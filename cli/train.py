@@ -8,6 +8,7 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
+from rnnspn.errors import InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,9 +117,9 @@ def train(
                 )
         finished = trainer.run()
     if not finished:
-        if processes.writes:
-            console.complain(f"interrupted; go on with: rnnspn train --resume --out {folder}")
-        raise typer.Exit(console.INTERRUPTED)
+        if not processes.writes:
+            raise SystemExit(console.INTERRUPTED)  # the first process says it
+        raise InterruptedRunError(f"interrupted; go on with: rnnspn train --resume --out {folder}")
     kept = trainer.tally.kept
     error = f"validation error {kept['validation_digit_error']:.2%} per digit, " if config.data.validation else ""
     say(f"{error}epoch {kept['epoch'] + 1}; {folder}", quiet=quiet)

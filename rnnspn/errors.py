@@ -53,6 +53,12 @@ class OutputError(RnnspnError):
     exit_code = 5
 
 
+class InterruptedRunError(RnnspnError):
+    """A run that a person or the system has stopped; what is done is kept."""
+
+    exit_code = 130
+
+
 class ImageError(RnnspnError):
     """One picture that cannot be read: it costs its own record and nothing else.
 

@@ -72,7 +72,7 @@ def test_no_command_shows_the_help_and_the_version_is_the_packages(capsys):
         (ParityError("differs\nby much"), 3, "error: differs by much\n"),
         (OutputError("is full"), 5, "error: is full\n"),
         (ZeroDivisionError("one by zero"), 70, "error: unforeseen: ZeroDivisionError: one by zero"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (typer.Exit(1), 1, ""),
     ],
 )
