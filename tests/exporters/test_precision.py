@@ -10,6 +10,7 @@ from exporters import precision, to_onnx
 from exporters.parity import open_session
 from exporters.precision import Reader, check_accuracy, judging_pictures, reader, store_weights
 from rnnspn.config import DataConfig, family_config
+from rnnspn.data.examples import Examples
 from rnnspn.errors import DataError, ParityError
 from rnnspn.inference import model_file
 from rnnspn.inference.session import open_engine
@@ -78,6 +79,16 @@ def test_the_gate_closes_when_reading_gets_worse(full: onnx.ModelProto, monkeypa
     worse = store_weights(full, "int8")
     with pytest.raises(ParityError, match=r"points less, allowed 0\.1; no file was written"):
         check_accuracy(_reader(full), _reader(worse), judging_pictures(SYNTHESISED), "int8", max_drop=0.1)
+
+
+def test_the_gate_counts_sequences_and_names_the_option() -> None:
+    labels = np.zeros((1000, 3), np.int64)
+    examples = Examples("many", np.zeros((1000, 1, 1), np.uint8), labels)
+    one_lost, two_lost = labels.copy(), labels.copy()
+    one_lost[:1], two_lost[:2] = 1, 1
+    assert check_accuracy(lambda _: labels, lambda _: one_lost, examples, "int8", max_drop=0.1).reduced == 0.999
+    with pytest.raises(ParityError, match=r"reads 998 of 1000 .* 0\.20 points less, .*--max-accuracy-drop"):
+        check_accuracy(lambda _: labels, lambda _: two_lost, examples, "int8", max_drop=0.1)
 
 
 def test_models_of_ones_own_pictures_are_judged_on_those(tmp_path: Path) -> None:

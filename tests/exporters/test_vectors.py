@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from exporters import pictures
 from exporters.vectors import vectors, vectors_file, write_vectors
 from rnnspn import contract
-from rnnspn.errors import ModelFileError
+from rnnspn.errors import DataError, ModelFileError
 from rnnspn.inference import model_file
 from rnnspn.inference.model_file import ModelFile
 from tests import handmade
@@ -95,6 +96,16 @@ def test_every_shape_and_family_has_vectors(tmp_path: Path, changes: dict[str, o
     assert {len(vector["digits"]) for vector in document["vectors"]} == {facts.steps}
     assert all((contract.THETA in vector) == (facts.family != "conv") for vector in document["vectors"])
     assert faults(document, model.content) == []
+
+
+def test_without_mnist_the_pictures_are_of_printed_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise DataError("MNIST is missing")
+
+    monkeypatch.setattr(pictures, "load_mnist", missing)
+    document = vectors(model_file.load("bundled"))
+    assert len(document["vectors"]) == 8
+    assert faults(document, model_file.bundled().read_bytes()) == []
 
 
 def test_pictures_that_might_be_read_either_way_are_left_out(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ def test_a_folder_gives_its_pictures_sorted_and_recursively(tree):
     assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
 
 
+def test_pictures_of_kinds_that_cannot_be_read_are_not_passed_over(tree):
+    (tree / "phone.HEIC").touch()
+    assert collect(["."], NOTHING)[-3] == "./phone.HEIC"
+
+
 def test_a_named_file_is_taken_whatever_its_ending(tree):
     assert collect(["notes.txt"], NOTHING) == ["notes.txt"]
 
