@@ -103,8 +103,8 @@ def _expect_size(run: Path, size: tuple[int, int]) -> None:
 def _measure_pytorch(
     run: Path, pictures: "NDArray[np.uint8]", batches: list[int], seconds: float
 ) -> "Iterator[Timing]":
-    from rnnspn.evaluation import trained
     from rnnspn.inference import timing
+    from rnnspn.training.evaluation import trained
 
     answer = trained(run).answer
     for batch in batches:

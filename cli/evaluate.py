@@ -11,6 +11,7 @@ from cli.console import Quiet, say
 from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
+    from rnnspn.evaluation import Subject
     from rnnspn.scores import Score, Surest
 
 _SHARES = (0.99, 0.95, 0.9)
@@ -49,16 +50,13 @@ def evaluate(
 
     A checkpoint's look at the test set is logged in its run folder and goes into the metadata of the exported file.
     """
-    if model is None or not (model.endswith(".onnx") or model == "bundled"):
-        console.needs("train", "torch", "safetensors")
     if report is not None:
         console.needs("train", "matplotlib")
-    from rnnspn import evaluation
     from rnnspn.config import SYNTHESIS
     from rnnspn.data.examples import held_out, labelled_folder
     from rnnspn.scores import Score, Surest
 
-    subject = evaluation.open_subject(model or _newest(), provider)
+    subject = _open(model, provider)
     say(f"model: {subject.name}", quiet=quiet)
     if data is None or data == SYNTHESIS:
         examples = held_out(split, subject.data, subject.model, published=data is None)
@@ -71,16 +69,25 @@ def evaluate(
     if data is None and split == "test":
         subject.log(examples.source, score)
     if report is not None:
-        for path in evaluation.write_report(answers, examples, subject.model, report):
+        from rnnspn.report import write_report
+
+        for path in write_report(answers, examples, subject.model, report):
             say(f"wrote {path}", quiet=quiet)
     surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]
     _show(subject.name, examples.source, score, surest, as_json)
 
 
-def _newest() -> str:
-    from rnnspn.training.checkpoint import find_model
+def _open(model: str | None, provider: str) -> "Subject":
+    """Put a model to the test: an exported file, else a checkpoint."""
+    from rnnspn.evaluation import exported
 
-    return str(find_model())
+    if model is not None and (model.endswith(".onnx") or model == "bundled"):
+        return exported(model, provider)
+    console.needs("train", "torch", "safetensors")
+    from rnnspn.training.checkpoint import find_model
+    from rnnspn.training.evaluation import trained
+
+    return trained(find_model() if model is None else Path(model))
 
 
 def _show(name: str, source: str, score: "Score", surest: "list[Surest]", as_json: bool) -> None:

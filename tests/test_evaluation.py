@@ -11,10 +11,12 @@ from rnnspn.config import DataConfig, family_config
 from rnnspn.data.examples import Examples
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.evaluation import exported, open_subject, trained, write_report
+from rnnspn.evaluation import exported
 from rnnspn.models.networks import Network
+from rnnspn.report import write_report
 from rnnspn.scores import Score
 from rnnspn.training.checkpoint import Checkpoint, RunConfig
+from rnnspn.training.evaluation import trained
 from rnnspn.training.recipes import train_config
 from tests import handmade
 
@@ -26,7 +28,7 @@ def pictures() -> Examples:
 
 
 def test_the_bundled_model_reads_most_of_what_it_was_trained_for(pictures: Examples) -> None:
-    subject = open_subject("bundled", "cpu")
+    subject = exported("bundled", "cpu")
     answers = subject.answer(pictures.images)
     score = Score.of(answers.digits, pictures.labels)
     assert score.digit_error < 0.05
@@ -67,7 +69,7 @@ def test_a_checkpoint_and_its_log_are_put_to_the_test_alike(tmp_path: Path, pict
     run = RunConfig(model, DataConfig(), train_config("best", model))
     path = tmp_path / "model.safetensors"
     Checkpoint(run, {}, network.state_dict()).save(path)
-    subject = open_subject(str(path))
+    subject = trained(path)
     answers = subject.answer(pictures.images)
     with torch.no_grad():
         output = network.eval()(torch.from_numpy(pictures.images).unsqueeze(1) / 255)
@@ -80,7 +82,7 @@ def test_a_checkpoint_and_its_log_are_put_to_the_test_alike(tmp_path: Path, pict
 
 
 def test_a_report_is_three_pictures_and_a_list_of_mistakes(tmp_path: Path, pictures: Examples) -> None:
-    subject = open_subject("bundled", "cpu")
+    subject = exported("bundled", "cpu")
     answers = subject.answer(pictures.images)
     *drawn, mistakes = write_report(answers, pictures, subject.model, tmp_path / "report")
     assert [path.name for path in drawn] == ["confusion.png", "mistakes.png", "attention.png"]
@@ -100,12 +102,13 @@ def test_checkpoint_and_exported_file_look_at_the_same_places(tmp_path: Path, pi
     Checkpoint(RunConfig(model, DataConfig(), train_config("best", model)), {}, Network(model).state_dict()).save(path)
     to_onnx.export(path, tmp_path / "model.onnx")
     shown = pictures.images[:3]
-    looks = [open_subject(str(file), "cpu").answer(shown).theta for file in (path, tmp_path / "model.onnx")]
+    subjects = trained(path), exported(str(tmp_path / "model.onnx"), "cpu")
+    looks = [subject.answer(shown).theta for subject in subjects]
     if family == "conv":
         assert looks == [None, None]
     else:
         assert looks[0].shape == looks[1].shape == (3, model.glimpses, 2, 3)
         np.testing.assert_allclose(looks[0], looks[1], atol=1e-4)
-    answers = open_subject(str(path)).answer(shown)
+    answers = trained(path).answer(shown)
     files = write_report(answers, Examples("three", shown, pictures.labels[:3]), model, tmp_path)
     assert all(file.exists() for file in files)

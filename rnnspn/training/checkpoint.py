@@ -32,8 +32,6 @@ MODEL_FILE = "model.safetensors"
 STATE_FILE = "checkpoint.safetensors"
 TEST_LOG = "test.jsonl"
 LOCK_FILE = ".lock"
-SOFTMAX_LAYERS = "classifier.logits."
-"""What the names of the layers begin with that have a row for each character."""
 
 
 @dataclass(frozen=True)
@@ -161,25 +159,6 @@ def _expect_weights(network: Network, tensors: dict[str, Tensor], path: Path | N
             raise CheckpointError(f"expected weights that are finite floating-point numbers, got others for {names}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}" if path else str(error)) from None
-
-
-def spelling(alphabet: str, known: str, tensors: dict[str, Tensor], fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights whose softmax layers name the characters of another alphabet.
-
-    Args:
-        alphabet: The one wanted.
-        known: The one of the weights.
-        tensors: The weights by name.
-        fresh: Weights for the alphabet that is wanted; what is not known yet begins with theirs.
-    """
-    shared = [character for character in alphabet if character in known]
-    to, of = ([characters.index(character) for character in shared] for characters in (alphabet, known))
-    spelled = dict(tensors)
-    for name in tensors:
-        if name.startswith(SOFTMAX_LAYERS):
-            spelled[name] = fresh[name].clone()
-            spelled[name][to] = tensors[name][of].to(spelled[name])
-    return spelled
 
 
 def expect_tensors(shapes: dict[str, torch.Size], tensors: dict[str, Tensor]) -> None:

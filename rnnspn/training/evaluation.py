@@ -3,14 +3,46 @@
 Shapes: n pictures, T steps, H x W pixels.
 """
 
-import torch
+import datetime
+from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rnnspn.evaluation import Subject
 from rnnspn.models.networks import Network
 from rnnspn.models.readout import read_out
 from rnnspn.scores import Answers, Score
 from rnnspn.training.batches import Pictures
+from rnnspn.training.checkpoint import Checkpoint, in_run, log_test_score
+from rnnspn.training.hardware import keep_freed_memory
 
 BATCH = 250
+
+
+def trained(path: Path) -> Subject:
+    """Put a checkpoint to the test; a look at the test set goes into its run folder.
+
+    Args:
+        path: A run's folder or its `model.safetensors`.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+    """
+    keep_freed_memory()
+    path = in_run(path)
+    checkpoint = Checkpoint.load(path)
+    network = checkpoint.network()
+
+    def log(source: str, score: Score) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        log_test_score(path.parent, checkpoint.sha256, source, score, now)
+
+    def read(images: NDArray[np.uint8]) -> Answers:
+        return answer(network, torch.from_numpy(images))
+
+    return Subject(str(path), checkpoint.config.model, checkpoint.config.data, read, log)
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rnnspn.errors import CheckpointError, TrainingError
 from rnnspn.files import remove_unfinished, reserved, write_text
 from rnnspn.models.networks import Network
 from rnnspn.training.batches import UNNAMED, Batches, Pictures, ahead
-from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights, spelling
+from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
 from rnnspn.training.drawings import Drawings
 from rnnspn.training.evaluation import as_input, score_network
 from rnnspn.training.hardware import is_fast_in_bfloat16, keep_freed_memory
@@ -29,6 +28,7 @@ from rnnspn.training.processes import Processes
 from rnnspn.training.sources import held_out_pictures, training_batches
 from rnnspn.training.state import put_state, take_state
 from rnnspn.training.tally import Observer, Progress, Tally
+from rnnspn.training.transfer import transferred
 
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
@@ -261,26 +261,12 @@ class Trainer:
         Checkpoint(self.config, {"tally": self.tally.__dict__}, tensors).save(self.folder / STATE_FILE)
 
     def start_from(self, weights: Checkpoint) -> None:
-        """Begin with the weights of a finished run instead of random ones.
-
-        A recurrent network's weights are the same for any number of steps; characters that they do not know begin with
-        random ones.
+        """Begin with the weights of a finished run instead of random ones; see `transfer`.
 
         Raises:
             CheckpointError: They are of a network of another shape, or damaged.
         """
-        ours, theirs = self.config.model, weights.config.model
-        steps = theirs.steps if ours.family == "rnn-spn" else ours.steps
-        alike = replace(ours, steps=steps, alphabet=theirs.alphabet)
-        if theirs != alike:
-            other = [
-                f"{field.name.replace('_', ' ')} {getattr(alike, field.name)} and not {getattr(theirs, field.name)}"
-                for field in fields(alike)
-                if getattr(alike, field.name) != getattr(theirs, field.name)
-            ]
-            raise CheckpointError(f"expected weights to start from of a network with {', '.join(other)}")
-        known = weights.network().state_dict()
-        load_weights(self.network, spelling(ours.alphabet, theirs.alphabet, known, self.network.state_dict()))
+        load_weights(self.network, transferred(weights, self.network))
         self.average = WeightAverage(self.network, self.config.train.weight_average)
 
     def restore(self) -> None:

@@ -11,11 +11,11 @@ import torch
 from rnnspn.config import AUTHORS_2015
 from rnnspn.data.examples import held_out
 from rnnspn.errors import CheckpointError, ConfigError
-from rnnspn.evaluation import trained
 from rnnspn.files import write_text
 from rnnspn.scores import Score, wilson_interval
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
+from rnnspn.training.evaluation import trained
 from rnnspn.training.hardware import name_of
 from rnnspn.training.loop import Trainer
 from rnnspn.training.recipes import RECIPES
