@@ -35,7 +35,11 @@ def train(
     dropout: Annotated[float | None, typer.Option(help="Dropout rate.", show_default="the recipe's")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Another value of the recipe, such as weight_decay=0.02."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A value of the recipe or a size of the network, such as gru_units=128.",
+        ),
     ] = None,
     steps: Annotated[
         int | None,

@@ -192,7 +192,7 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
     if done is not None:
         return done
     trainers: dict[Path, Trainer] = {}
-    for folder, config in _runs(row, plan):
+    for folder, config in list(_runs(row, plan)):  # a rate that is not legal is known before hours are spent
         trainer = Trainer(folder, config, device, observer)
         if (folder / STATE_FILE).exists():
             trainer.restore()
@@ -208,7 +208,8 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
     score = Score.of(subject.answer(examples.images).digits, examples.labels)
     subject.log(examples.source, score)
     result = Result(row, config, score, errors, epochs, name_of(device))
-    write_text(_result_file(row, plan), json.dumps(result.to_dict(), indent=2) + "\n")
+    document = {"is_the_result": plan.is_the_result} | result.to_dict()
+    write_text(_result_file(row, plan), json.dumps(document, indent=2) + "\n")
     return result
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, TrainConfig, family_config
+from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig, family_config
 from rnnspn.data.examples import labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
@@ -17,6 +17,7 @@ _STEPS = 3
 _LEAST_EPOCH, _MOST_EPOCH = 6_000, 60_000
 """Pictures of an epoch on a folder: a small one is gone through several times between validations."""
 _COMPANIONS = 0.5
+_SIZES = ("localisation_filters", "localisation_units", "gru_units", "classifier_filters", "classifier_units")
 _GIVEN_OTHERWISE = ("recipe", "seed", "epochs", "epoch_images", "dropout", "started_from")
 
 
@@ -31,7 +32,7 @@ def new_config(
     seed: int = 0,
     validation: bool = True,
     shape: tuple[int | None, int, int] = (None, 100, 100),
-    **train: Any,
+    **overrides: Any,
 ) -> RunConfig:
     """Return the configuration of a new run.
 
@@ -45,16 +46,18 @@ def new_config(
         seed: Seed of weights, order, dropout and synthesis.
         validation: Whether pictures are held out to validate on.
         shape: Digits T, height H and width W in pixels; T is a folder's own or 3 where it is None.
-        train: Values of `TrainConfig` to replace; None keeps the recipe's. On a folder, the recipe `best` has half
-            of each batch companions.
+        overrides: Values of `TrainConfig` and sizes of `ModelConfig` to replace; None keeps them. On a folder, the
+            recipe `best` has half of each batch companions.
 
     Raises:
         ConfigError: A value is not legal.
         DataError: The folder holds no labels.
     """
     steps, height, width = shape
-    values = {name: value for name, value in train.items() if value is not None}
-    given: dict[str, Any] = {} if downsample is None else {"downsample": downsample}
+    values = {name: value for name, value in overrides.items() if value is not None}
+    given: dict[str, Any] = {name: values.pop(name) for name in _SIZES if name in values}
+    if downsample is not None:
+        given["downsample"] = downsample
     source = data or default_source(recipe)
     if source not in (SYNTHESIS, AUTHORS_2015):
         if not Path(source).is_dir():
@@ -75,12 +78,13 @@ def new_config(
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """Return the values of `TrainConfig` in a list of NAME=VALUE.
+    """Return the values of `TrainConfig`, and the sizes of `ModelConfig`, in a list of NAME=VALUE.
 
     Raises:
         ConfigError: One has no such form, no such name, or a value of another type.
     """
     kinds = {field.name: field.type for field in fields(TrainConfig) if field.name not in _GIVEN_OTHERWISE}
+    kinds |= {field.name: field.type for field in fields(ModelConfig) if field.name in _SIZES}
     values: dict[str, Any] = {}
     for setting in settings:
         name, _, text = setting.partition("=")

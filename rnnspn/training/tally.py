@@ -7,6 +7,9 @@ from typing import Any
 
 from rnnspn.scores import Score, wilson_interval
 
+_MANY_DIGITS = 10_000
+"""Validated on so many, the best epoch is not best by luck alone."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -69,8 +72,8 @@ class Tally:
         """Take in how good the weights are after an epoch, and tell whether to keep them in the place of earlier ones.
 
         With the paper's schedule the best are kept. Towards the end of one cycle weights get better than a small
-        validation set can tell: the latest are kept that are not worse than the best by more than one standard error.
-        Source: the rule of Breiman et al., Classification and Regression Trees, 1984.
+        validation set can tell: there the latest are kept that are not worse than the best by more than one standard
+        error. Source: the rule of Breiman et al., Classification and Regression Trees, 1984.
 
         Args:
             score: On the validation pictures; None where nothing is validated on, which keeps the latest weights.
@@ -80,7 +83,7 @@ class Tally:
         if score is None or score.digit_error < self.best_error:
             self.best_error = self.best_error if score is None else score.digit_error
             self.best_epoch = self.kept_epoch = epoch
-        elif schedule == "one-cycle":
+        elif schedule == "one-cycle" and score.digits < _MANY_DIGITS:
             _, limit = wilson_interval(round(self.best_error * score.digits), score.digits, z=1.0)
             if score.digit_error <= limit:
                 self.kept_epoch = epoch

@@ -178,6 +178,12 @@ def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkey
     assert longer.config.train.dropout == 0.4
 
 
+def test_rates_that_cannot_be_are_known_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a dropout rate from 0 up to 1, got 1\.5"):
+        run_row(SMALL, plan(tmp_path, search=(0.1, 1.5)), CPU, Observer())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_result_of_another_plan_is_refused(tmp_path: Path) -> None:
     run_row(SMALL, plan(tmp_path), CPU, Observer())
     with pytest.raises(CheckpointError, match="another plan"):

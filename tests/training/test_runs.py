@@ -62,13 +62,19 @@ def test_companions_are_for_glimpses_at_pictures_of_ones_own() -> None:
             runs.new_config("rnn-spn", "best", data="mine", companions=share)
 
 
+def test_the_authors_larger_classifier_can_be_had() -> None:
+    values = runs.parse_settings(["classifier_units=400", "learning_rate=0.001"])
+    config = runs.new_config("rnn-spn", "paper", **values)
+    assert (config.model.classifier_units, config.train.learning_rate) == (400, 0.001)
+
+
 def test_an_epoch_smaller_than_a_batch_is_one_batch() -> None:
     assert runs.new_config("rnn-spn", "best", epoch_images=50).train.batch == 50
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("weight_decay=0.5", 0.5), ("batch=64", 64), ("optimiser=rmsprop", "rmsprop")],
+    [("weight_decay=0.5", 0.5), ("batch=64", 64), ("optimiser=rmsprop", "rmsprop"), ("classifier_units=400", 400)],
 )
 def test_settings_have_the_type_of_what_they_set(setting: str, value: object) -> None:
     (got,) = runs.parse_settings([setting]).values()

@@ -24,9 +24,10 @@ def judged(schedule: str, digits: int, *wrong: int | None) -> Tally:
         (150, (90, 1, 3, 2, 3), 1, 3),
         (150, (90, 0, 1), 1, 1),
         (150, (90, 0, 0), 1, 2),
-        (30_000, (900, 300, 317), 1, 2),
-        (30_000, (900, 300, 318), 1, 1),
-        (30_000, (900, 300, 317, 334), 1, 2),  # a standard error from the best, not from the one kept
+        (9_999, (900, 100, 110), 1, 2),
+        (9_999, (900, 100, 111), 1, 1),
+        (9_999, (900, 100, 110, 120), 1, 2),  # a standard error from the best, not from the one kept
+        (10_000, (900, 100, 101), 1, 1),  # so many can tell
         (150, (150,), 0, 0),
     ],
 )
