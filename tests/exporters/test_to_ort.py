@@ -19,6 +19,7 @@ from exporters.to_ort import convert, export, operators_file
 from rnnspn import contract
 from rnnspn.config import family_config
 from rnnspn.errors import ConfigError, ModelFileError, OutputError, ParityError
+from rnnspn.models.networks import Network
 from tests.exporters.conftest import lively_network, save_checkpoint
 
 PARSE = """
@@ -143,7 +144,8 @@ def test_the_command_takes_the_format_from_the_suffix(
 ) -> None:
     console.stderr.cache_clear()
     monkeypatch.setattr(to_ort, "export", lambda *_: written)
-    assert console.run(app, ["export", str(tmp_path / "phone.ort"), "--checkpoint", str(CHECKPOINT)]) == 0
+    checkpoint = save_checkpoint(Network(family_config("rnn-spn")), tmp_path / "model.safetensors")
+    assert console.run(app, ["export", str(tmp_path / "phone.ort"), "--checkpoint", str(checkpoint)]) == 0
     assert capfd.readouterr().err.splitlines()[-1].endswith("model.required_operators.config")
     assert console.run(app, ["export", str(tmp_path / "phone.txt"), "--checkpoint", str(CHECKPOINT)]) == 2
     assert "ends in .onnx or .ort, got" in capfd.readouterr().err

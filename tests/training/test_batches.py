@@ -236,7 +236,7 @@ def test_without_mnist_one_is_told_how_to_do_without_companions(
     training_batches(data, RNN, replace(config, companions=0.0), CPU)
 
 
-@pytest.mark.parametrize(("step", "across"), [(20, 1.2 * 20 / 99), (60, 1.2 * 100 / 3 / 99)])
+@pytest.mark.parametrize(("step", "across"), [(20, 1.2 * 20 / 99), (40, 1.2 * 100 / 3 / 99)])
 def test_glimpses_are_to_be_as_wide_as_characters_are_apart(step: int, across: float, tmp_path: Path) -> None:
     data = DataConfig(source=str(placed(tmp_path, step)))
     for companions, down in ((0.5, math.nan), (0.0, 0.25)):  # nobody says how tall they are
