@@ -163,7 +163,7 @@ def placed(folder: Path, step: int = 20) -> Path:
     """Write pictures with labels that say where the first and the last of three digits are."""
     write_samples(folder, Sequences(load_mnist(), "train"), 20)
     head, *lines = (folder / "labels.csv").read_text().split()
-    rows = [f"{line},{10 + number},30,{10 + number + 2 * step},30" for number, line in enumerate(lines)]
+    rows = [f"{line},{number},30,{number + 2 * step},30" for number, line in enumerate(lines)]
     (folder / "labels.csv").write_text("\n".join([f"{head},x1,y1,x2,y2", *rows]))
     return folder
 
