@@ -149,7 +149,7 @@ def _check_safe(model: "ModelProto") -> None:
     domains.update(node.domain for graph in _graphs(model.graph) for node in graph.node)
     if custom := sorted(domains - set(_STANDARD_DOMAINS)):
         raise ModelFileError(
-            f"expected only standard operators, got the domains {', '.join(custom)}; export the model again"
+            f"expected only standard operators, got the domains {_shown(custom)}; export the model again"
         )
     if model.functions or model.training_info:
         raise ModelFileError("expected no local functions and nothing for training; export the model again")
@@ -163,7 +163,7 @@ def _check_safe(model: "ModelProto") -> None:
     if any(tensor.data_location or tensor.external_data for tensor in _tensors(model)):
         raise ModelFileError("expected one self-contained file, got external data; export the model again")
     if branching := sorted({node.op_type for node in model.graph.node if any(map(_has_graph, node.attribute))}):
-        raise ModelFileError(f"expected no loops and no branches, got {', '.join(branching)}; export the model again")
+        raise ModelFileError(f"expected no loops and no branches, got {_shown(branching)}; export the model again")
 
 
 def _check_numbers(model: "ModelProto") -> None:
@@ -184,9 +184,14 @@ def _check_numbers(model: "ModelProto") -> None:
             raise ModelFileError("a damaged ONNX model, with weights cut short; export the model again") from None
         if not np.isfinite(values.astype(np.float64)).all():
             raise ModelFileError(
-                f"expected weights that are finite numbers, got others in {tensor.name or 'a constant'}; "
+                f"expected weights that are finite numbers, got others in {_shown([tensor.name]) or 'a constant'}; "
                 "train the model again"
             )
+
+
+def _shown(names: "Iterable[str]") -> str:
+    """Return names that a file gives, fit for one line on a terminal."""
+    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names)
 
 
 def _has_graph(attribute: "AttributeProto") -> bool:
@@ -223,7 +228,7 @@ def _check_tensors(graph: "GraphProto", metadata: ModelMetadata) -> None:
         names = [value.name for value in found]
         if sorted(names) != sorted(expected):
             wanted = ", ".join(expected)
-            raise ModelFileError(f"expected the {kind}s {wanted}, got {', '.join(names)}; export the model again")
+            raise ModelFileError(f"expected the {kind}s {wanted}, got {_shown(names)}; export the model again")
         for value in found:
             _check_tensor(value, *expected[value.name])
 

@@ -222,6 +222,12 @@ def test_a_sound_split_is_taken_and_so_is_another_node_with_its_attributes(tmp_p
     assert model_file.load(_saved(model, tmp_path)).metadata == handmade.METADATA
 
 
+def test_names_are_shown_in_one_line(tmp_path):
+    model = handmade.build()
+    model.graph.input[0].name = "odd\n\x1b[31m"
+    assert r"expected the inputs images, got odd\n\x1b[31m; export" in _refusal(_saved(model, tmp_path))
+
+
 def test_a_second_input_is_refused(tmp_path):
     model = handmade.build()
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N"]))
