@@ -34,7 +34,10 @@ def stderr() -> "Console":
 
 
 def mend_streams() -> None:
-    """Put something in the place of standard streams that are closed: what is written there fails, save on stderr."""
+    """Put something in the place of standard streams that are closed: what is written there fails, save on stderr.
+
+    A character that their encoding lacks is written as its escape.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -43,7 +46,7 @@ def mend_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from pathlib import Path
@@ -188,3 +189,13 @@ def test_a_file_in_the_place_of_the_folder_is_one_error(old: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         write_bytes(old / "file", b"new")
     assert_only_the_old_file(old)
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", unsupported)
+    with reserved(tmp_path / "file") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import typer
 
 import rnnspn
 from cli import console
+from cli.display import Display
 from cli.main import app
 from rnnspn.errors import OutputError, ParityError
 
@@ -92,3 +94,21 @@ def test_debug_shows_the_traceback():
     assert result.returncode == 2
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: there is no file or folder /none")
+
+
+def test_a_training_is_asked_to_stop_by_the_first_signal_and_ended_by_the_second(tmp_path):
+    with Display(tmp_path, quiet=True) as display:
+        observer = display.observer()
+        assert not observer.should_stop()
+        signal.raise_signal(signal.SIGINT)
+        assert observer.should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_character_that_the_terminal_lacks_is_escaped():
+    code = "import sys; from cli import console; console.mend_streams(); print('\u2423')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
+    )
+    assert done.stdout == b"\\u2423\n"
