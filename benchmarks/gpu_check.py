@@ -9,6 +9,7 @@ Run: python benchmarks/gpu_check.py [--provider cuda] [--output gpu-check.json] 
 
 import argparse
 import datetime
+import itertools
 import json
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from machine import describe
 from training import images_per_second
 
 from exporters.from_onnx import checkpoint_of
+from rnnspn.config import SYNTHESIS
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import RnnspnError
@@ -31,11 +33,16 @@ from rnnspn.inference import diagnosis, model_file, providers, session, timing
 from rnnspn.inference.buffers import SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.session import Engine
+from rnnspn.training import runs
+from rnnspn.training.recipes import RECIPES
+from rnnspn.training.reproduction import ROWS
 
 PICTURES = 4096
 BATCHES = (1, 64, 256, 1024, 4096)
 TOLERANCE = 1e-4
 CLEAR_MARGIN = 1e-3
+_TIMED = 5
+"""Groups of training steps that are timed."""
 SHAPE_GLUE = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Constant"}
 """What the runtime may leave to the CPU: arithmetic with sizes; our graph has none of it."""
 FULL_NAMES = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -66,7 +73,7 @@ def main() -> None:
         "tf32": lambda: tf32(model, pictures, options.seconds) if on_gpu else None,
         "resident": lambda: resident(model, options.provider, pictures, options.seconds),
         "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds),
-        "training": lambda: {f"d={d}": images_per_second(d) for d in (3, 2)},
+        "training": lambda: training(on_gpu),
         "pytorch": lambda: pytorch(options.model, options.provider, pictures, options.seconds),
     }
     results: dict[str, Any] = {
@@ -149,6 +156,17 @@ def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float
         parts = timing.batches_of(pictures, batch)
         timed = timing.measure_calls(lambda part: session.run(None, {"images": part}), parts, 1, seconds)
         rows.append(timed.to_dict())
+    return rows
+
+
+def training(on_gpu: bool) -> list[dict[str, Any]]:
+    """Time the steps of every row of Table 1, as recorded CUDA graphs and without."""
+    rows = []
+    for recipe, row in itertools.product(RECIPES, ROWS):
+        config = runs.new_config(row.family, recipe, downsample=row.downsample, data=SYNTHESIS)
+        for record in (True, False) if on_gpu and row.name == "rnn-spn-d3" else (True,):
+            speed = images_per_second(config, _TIMED, record=record)
+            rows.append({"row": row.name, "recipe": recipe, "recorded": record and on_gpu, "images_per_second": speed})
     return rows
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnspn.config import ModelConfig
-from rnnspn.models.layers import conv, conv_size, dense, pool_size
+from rnnspn.models.layers import Dropout, conv, conv_size, dense, pool_size
 
 
 class Classifier(nn.Module):
@@ -21,7 +21,7 @@ class Classifier(nn.Module):
         self.conv1 = conv(1, filters)
         self.conv2 = conv(filters, filters)
         self.conv3 = conv(filters, filters)
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout()
         height, width = (conv_size(pool_size(conv_size(pool_size(conv_size(n))))) for n in config.glimpse_size)
         self.hidden = dense(filters * height * width, config.classifier_units)
         self.logits = nn.ModuleList(dense(config.classifier_units, config.classes) for _ in range(outputs))

@@ -1,4 +1,4 @@
-"""The two layers everything is built from, with Glorot-uniform weights and zero biases, and their sizes."""
+"""The layers everything is built from: convolutions and dense layers, Glorot-uniform with zero biases, and dropout."""
 
 from typing import Any, TypeVar
 
@@ -28,6 +28,32 @@ def conv_size(size: int) -> int:
 def pool_size(size: int) -> int:
     """Return the side length that 2x2 max-pooling leaves of `size` pixels; an odd border is dropped."""
     return size // 2
+
+
+class Dropout(nn.Module):
+    """Dropout at a rate that changes from step to step; none before the first one is set.
+
+    The rate is a tensor, so that a recorded CUDA graph reads it anew each time.
+    """
+
+    rate: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.zeros(()), persistent=False)
+        self._is_set = False
+
+    def set_rate(self, rate: float) -> None:
+        """Set what share of the features is dropped, from 0 up to 1."""
+        self.rate.fill_(rate)
+        self._is_set = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with some features 0 and the others larger by as much; in evaluation mode x as it is."""
+        if not (self.training and self._is_set):
+            return x
+        kept = torch.rand_like(x, dtype=self.rate.dtype) >= self.rate
+        return x * (kept / (1 - self.rate)).to(x.dtype)
 
 
 class PictureConv(nn.Conv2d):

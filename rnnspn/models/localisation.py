@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rnnspn.config import ModelConfig
-from rnnspn.models.layers import conv, conv_size, dense, pool_size
+from rnnspn.models.layers import Dropout, conv, conv_size, dense, pool_size
 
 
 class FeatureExtractor(nn.Module):
@@ -20,7 +20,7 @@ class FeatureExtractor(nn.Module):
         self.conv1 = conv(1, filters)
         self.conv2 = conv(filters, filters)
         self.conv3 = conv(filters, filters)
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout()
         height, width = config.height, config.width
         for _ in range(3):
             height, width = conv_size(pool_size(height)), conv_size(pool_size(width))

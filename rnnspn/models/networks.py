@@ -74,9 +74,9 @@ class Network(nn.Module):
 
     def set_dropout(self, rate: float) -> None:
         """Set the dropout rate of the classifier and, in `rnn-spn`, of the localisation network."""
-        self.classifier.dropout.p = rate
+        self.classifier.dropout.set_rate(rate)
         if isinstance(self.localisation, RecurrentLocalisation):
-            self.localisation.extract.dropout.p = rate
+            self.localisation.extract.dropout.set_rate(rate)
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -31,6 +31,8 @@ _ROOM = 1.2
 """Side of a glimpse in sides of a digit, as the recipe's 0.34 of 100 pixels is for digits of 28."""
 _LEAST_PIXELS = 3.0
 """Characters that are less far apart are marked wrongly."""
+_PICTURES_AT_ONCE = 4096
+"""Synthesised on a GPU at least so many at a time: of a batch alone, launching the kernels would take longest."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Pictures:
     labels: Tensor
     centres: Tensor | None = None
     zooms: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def some(self, chosen: Tensor) -> "Pictures":
         """Return the pictures of the given indices."""
@@ -80,18 +87,32 @@ class SynthesisedBatches:
         self._device = device
         self._share = share
         self._bent: tuple[int, Sequences] = (-1, sequences)
+        self._steps_at_once = 1 if device.type == "cpu" else math.ceil(_PICTURES_AT_ONCE / config.batch)
+        self._made: dict[int, Pictures] = {}
 
     def at(self, step: int) -> Pictures:
         """Return the share of the batch of a step."""
-        first, last = step * self._config.batch, (step + 1) * self._config.batch
-        sequences = self._of_epoch(step // self._config.steps_per_epoch)
+        if step not in self._made:
+            epoch, since = divmod(step, self._config.steps_per_epoch)
+            first = step - since % self._steps_at_once
+            last = min(first + self._steps_at_once, (epoch + 1) * self._config.steps_per_epoch)
+            self._made = dict(
+                zip(range(first, last), self._make(range(first, last), self._of_epoch(epoch)), strict=True)
+            )
+        return self._made[step]
+
+    def _make(self, steps: range, sequences: Sequences) -> list[Pictures]:
+        first, last = steps.start * self._config.batch, steps.stop * self._config.batch
         # NumPy's indexing is the faster one on the CPU
         on_cpu = self._device.type == "cpu"
         indices = np.arange(first, last) if on_cpu else torch.arange(first, last, device=self._device)
-        place = sequences.place(indices[self._share])
+        place = sequences.place(indices.reshape(len(steps), -1)[:, self._share].reshape(-1))
         images, labels = render(sequences.mnist, place, sequences.height, sequences.width)
         centres = torch.as_tensor(place.centres(sequences.height, sequences.width)).float()
-        return Pictures(torch.as_tensor(images), torch.as_tensor(labels).long(), centres)
+        tensors = torch.as_tensor(images), torch.as_tensor(labels).long(), centres
+        return [
+            Pictures(*parts) for parts in zip(*(tensor.tensor_split(len(steps)) for tensor in tensors), strict=True)
+        ]
 
     def _of_epoch(self, epoch: int) -> Sequences:
         config = self._config
@@ -158,8 +179,14 @@ class FixedBatches:
         return torch.from_numpy(order).to(self._pictures.images.device)
 
 
-def ahead(batches: Batches, steps: range) -> Iterator[Pictures]:
-    """Yield the batches of `steps`, each made in the background while the one before is used."""
+def ahead(batches: Batches, steps: range, device: torch.device) -> Iterator[Pictures]:
+    """Yield the batches of `steps`, each made in the background while the one before is used.
+
+    A GPU works in the background by itself.
+    """
+    if device.type != "cpu":
+        yield from map(batches.at, steps)
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as background:
         coming = background.submit(batches.at, steps.start)
         for step in steps:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from rnnspn.training.optimisation import (
     learning_rate,
     loss_of,
     make_optimiser,
+    set_learning_rate,
 )
 from rnnspn.training.processes import Processes
+from rnnspn.training.recorded import RecordedStep
 from rnnspn.training.sources import held_out_pictures, training_batches
 from rnnspn.training.state import put_state, take_state
 from rnnspn.training.tally import Observer, Progress, Tally
@@ -33,6 +36,8 @@ from rnnspn.training.transfer import transferred
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
 _WARM_UP_STEPS = 2
+_SECONDS_APART = 5.0
+"""Least time between two checkpoints at the ends of epochs, which on a GPU take half a second."""
 
 
 class Trainer:
@@ -45,6 +50,7 @@ class Trainer:
         observer: Told of progress, asked whether to stop.
         checkpoint_seconds: Longest stretch of work that a kill can cost.
         processes: Who else trains the same run.
+        record: Whether a process that trains alone on CUDA records its steps.
 
     Raises:
         ConfigError: The batches cannot be shared equally.
@@ -58,6 +64,7 @@ class Trainer:
         observer: Observer | None = None,
         checkpoint_seconds: float = 30.0,
         processes: Processes | None = None,
+        record: bool = True,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -82,6 +89,10 @@ class Trainer:
         self.averaged = _channels_last(Network(config.model).to(device)).eval()
         self.optimiser = make_optimiser(self.network, config.train)
         self.average = WeightAverage(self.network, config.train.weight_average)
+        self._saved = time.monotonic()
+        self._step: Callable[[Pictures], torch.Tensor] = self._compute_step
+        if record and device.type == "cuda" and self.processes.size == 1:
+            self._step = RecordedStep(self._compute_step)
 
     def run(self) -> bool:
         """Train to the end, or until asked to stop.
@@ -117,12 +128,12 @@ class Trainer:
             if not self._train_epoch(batches):
                 self.save()
                 return False
-            self.save()  # validating takes its time
-            self._close_epoch(validation)
+            self._save_after(min(_SECONDS_APART, self.checkpoint_seconds))  # validating takes its time
+            kept = self._close_epoch(validation)
             if self.processes.writes and (self.finished or self.drawings.due):
                 images = (validation or batches.at(self.tally.step - 1)).images[:3]
                 self.drawings.draw(self.averaged, images, self.tally.epochs)
-            self.save()
+            self._save_after(0.0 if kept or self.finished else min(_SECONDS_APART, self.checkpoint_seconds))
         return True
 
     @property
@@ -135,18 +146,18 @@ class Trainer:
         """Train what is left of an epoch; False when asked to stop."""
         config, tally = self.config.train, self.tally
         self.network.train()
-        saved = reported = time.monotonic()
+        reported = time.monotonic()
         first = since = tally.step
         totals = torch.tensor([tally.loss_sum, tally.wrong], dtype=torch.float64, device=self.device)
         totals *= self.processes.writes  # what was counted before a resume counts once
         end = (len(tally.epochs) + 1) * config.steps_per_epoch
-        for pictures in ahead(batches, range(tally.step, end)):
+        for pictures in ahead(batches, range(tally.step, end), self.device):
             totals += self.take_step(pictures)
             tally.step += 1
             if tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
                 since, reported = tally.step, time.monotonic()
             due = tally.step % _REPORT_STEPS == 0 or tally.step - first == _FIRST_REPORT or tally.step == end
-            stop, save = self._wishes(due, time.monotonic() - saved >= self.checkpoint_seconds)
+            stop, save = self._wishes(due, time.monotonic() - self._saved >= self.checkpoint_seconds)
             if due or stop or save:
                 tally.loss_sum, tally.wrong = self.processes.total(totals).tolist()
                 self._expect_finite(tally.loss_sum)
@@ -157,7 +168,6 @@ class Trainer:
                 return False
             if save:
                 self.save()
-                saved = time.monotonic()
         return True
 
     def _wishes(self, due: bool, save: bool) -> tuple[bool, bool]:
@@ -183,12 +193,16 @@ class Trainer:
             TrainingError: The loss is no finite number.
         """
         config, step = self.config.train, self.tally.step
-        rate = dropout_rate(config, step)
-        if rate:
-            self.network.set_dropout(rate)
+        if config.dropout:
+            self.network.set_dropout(dropout_rate(config, step))
             torch.manual_seed((config.seed * 1_000_003 + step + (self.processes.rank << 48)) % 2**63)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config, step)
+        set_learning_rate(self.optimiser, learning_rate(config, step))
+        self.average.prepare(step)
+        return self._step(pictures)
+
+    def _compute_step(self, pictures: Pictures) -> torch.Tensor:
+        """Do what is the same at every step; on CUDA nothing in it waits for the device, so that it can be recorded."""
+        config = self.config.train
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output = self.parallel(as_input(pictures.images))
         loss, classification = loss_of(output, pictures, config)
@@ -198,7 +212,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, config)
         self.optimiser.step()
-        self.average.update(self.network, step)
+        self.average.update(self.network)
         wrong = ((output.logits.argmax(-1) != pictures.labels) & (pictures.labels != UNNAMED)).sum()
         return torch.stack([classification / self.processes.size, wrong.float()])
 
@@ -221,8 +235,12 @@ class Trainer:
             Progress(tally.step, steps, config.batch, tally.loss_sum / done, error, images_per_second)
         )
 
-    def _close_epoch(self, validation: Pictures | None) -> None:
-        """Validate, keep the weights unless earlier ones were better, and write the epoch's record."""
+    def _close_epoch(self, validation: Pictures | None) -> bool:
+        """Validate, keep the weights unless earlier ones were better, and write the epoch's record.
+
+        Returns:
+            Whether the weights were kept; the state has to know it at once.
+        """
         config, tally = self.config.train, self.tally
         load_weights(self.averaged, self.average.weights)
         epoch = len(tally.epochs)
@@ -240,14 +258,21 @@ class Trainer:
             record["validation_digit_error"] = score.digit_error
             record["validation_sequence_error"] = score.sequence_error
             notes["validation"] = score.to_dict()
-        if tally.judge(score, config.schedule) and self.processes.writes:
+        kept = tally.judge(score, config.schedule)
+        if kept and self.processes.writes:
             Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
         tally.epochs.append(record)
         tally.loss_sum, tally.wrong = 0.0, 0.0
         if not self.processes.writes:
-            return
+            return kept
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
         self.observer.on_epoch(record)
+        return kept
+
+    def _save_after(self, seconds: float) -> None:
+        """Save unless the last time is less than so many seconds ago."""
+        if time.monotonic() - self._saved >= seconds:
+            self.save()
 
     def save(self) -> None:
         """Write the whole state, atomically.
@@ -255,6 +280,7 @@ class Trainer:
         Raises:
             OutputError: The run folder cannot be written.
         """
+        self._saved = time.monotonic()
         if not self.processes.writes:
             return
         tensors = take_state(self.network, self.average, self.optimiser)

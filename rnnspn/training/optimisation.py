@@ -21,7 +21,7 @@ class RMSprop(torch.optim.Optimizer):
 
     Args:
         parameters: The weights.
-        lr: Learning rate.
+        lr: Learning rate, a scalar tensor on the weights' device.
         decay: Decay rho of the running mean.
         epsilon: Added inside the root.
 
@@ -29,7 +29,7 @@ class RMSprop(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, decay: float = 0.9, epsilon: float = 1e-6
+        self, parameters: Iterable[nn.Parameter], lr: Tensor, decay: float = 0.9, epsilon: float = 1e-6
     ) -> None:
         super().__init__(parameters, {"lr": lr, "decay": decay, "epsilon": epsilon})
 
@@ -45,20 +45,34 @@ class RMSprop(torch.optim.Optimizer):
             means = [self.state[weight]["mean_square"] for weight in weights]
             torch._foreach_mul_(means, group["decay"])
             torch._foreach_addcmul_(means, gradients, gradients, 1 - group["decay"])
-            roots = torch._foreach_sqrt(torch._foreach_add(means, group["epsilon"]))
-            torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
+            moves = torch._foreach_div(gradients, torch._foreach_sqrt(torch._foreach_add(means, group["epsilon"])))
+            torch._foreach_mul_(moves, group["lr"])
+            torch._foreach_sub_(weights, moves)
 
 
 def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return the configured optimiser; weight decay acts on matrices and filters, not on biases."""
+    device = next(network.parameters()).device
+    rate = torch.tensor(config.learning_rate, device=device)
     if config.optimiser == "rmsprop":
-        return RMSprop(network.parameters(), config.learning_rate)
+        return RMSprop(network.parameters(), rate)
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(
-        groups, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        groups,
+        rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+        fused=True,
+        capturable=device.type == "cuda",
     )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate in the optimiser's own tensors, where a recorded CUDA graph reads it."""
+    for group in optimiser.param_groups:
+        group["lr"].fill_(rate)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -139,10 +153,16 @@ class WeightAverage:
     def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.weights = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+        self._share = torch.zeros((), device=next(network.parameters()).device)
+
+    def prepare(self, step: int) -> None:
+        """Set what share a step's weights will have; early on the average is shorter, so that it forgets the start."""
+        self._share.fill_(1 - min(self.decay, (step + 1) / (step + 10)))
 
     @torch.no_grad()
-    def update(self, network: Network, step: int) -> None:
-        """Take in the weights after a step; early on the average is shorter, so that it forgets the start."""
-        decay = min(self.decay, (step + 1) / (step + 10))
+    def update(self, network: Network) -> None:
+        """Take in the weights after a step."""
         averages = [self.weights[name] for name, _ in network.named_parameters()]
-        torch._foreach_lerp_(averages, [weight.detach() for weight in network.parameters()], 1 - decay)
+        moves = torch._foreach_sub([weight.detach() for weight in network.parameters()], averages)
+        torch._foreach_mul_(moves, self._share)
+        torch._foreach_add_(averages, moves)

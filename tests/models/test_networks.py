@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnnspn.config import ModelConfig, family_config
+from rnnspn.models.layers import Dropout
 from rnnspn.models.networks import Network, parameter_count
 
 FAMILIES = ["rnn-spn", "ffn-spn"]
@@ -138,11 +139,24 @@ def test_a_step_is_read_from_its_own_glimpse() -> None:
 def test_dropout_goes_where_the_authors_code_has_it(family: str, localisation: float | None) -> None:
     network = Network(family_config(family))
     network.set_dropout(0.3)
-    rates = {name: module.p for name, module in network.named_modules() if isinstance(module, torch.nn.Dropout)}
+    rates = {name: module.rate.item() for name, module in network.named_modules() if isinstance(module, Dropout)}
     expected = {"classifier.dropout": 0.3}
     if localisation is not None:
         expected["localisation.extract.dropout"] = localisation
-    assert rates == expected
+    assert rates == pytest.approx(expected)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    dropout, ones = Dropout(), torch.ones(100, 1000)
+    assert dropout(ones) is ones  # no rate is set
+    dropout.set_rate(0.3)
+    torch.manual_seed(0)
+    dropped = dropout(ones)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert not torch.equal(dropout(ones), dropped)
+    assert dropout(ones.bfloat16()).dtype == torch.bfloat16
+    assert dropout.eval()(ones) is ones
 
 
 @torch.no_grad()

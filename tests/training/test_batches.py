@@ -115,7 +115,7 @@ def test_a_picture_keeps_its_label() -> None:
 def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
     sequences = Sequences(load_mnist(), "train", seed=3)
     batches = SynthesisedBatches(sequences, train_config("best", RNN, batch=5, distortion=0.0), CPU)
-    for step, pictures in zip(range(2, 6), ahead(batches, range(2, 6)), strict=True):
+    for step, pictures in zip(range(2, 6), ahead(batches, range(2, 6), CPU), strict=True):
         images, labels = sequences.pictures(np.arange(5 * step, 5 * step + 5))
         assert np.array_equal(pictures.images.numpy(), images)
         assert np.array_equal(pictures.labels.numpy(), labels)
@@ -335,7 +335,7 @@ def test_places_of_a_folders_labels_come_with_the_pictures(tmp_path: Path) -> No
 
 
 def test_nothing_is_made_for_no_steps() -> None:
-    assert list(ahead(fixed(), range(4, 4))) == []
+    assert list(ahead(fixed(), range(4, 4), CPU)) == []
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ BEST = train_config("best", RNN)
 
 def test_rmsprop_follows_its_formula() -> None:
     weight = nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimiser = RMSprop([weight], lr=0.1)
+    optimiser = RMSprop([weight], lr=torch.tensor(0.1))
     expected, mean_square = [1.0, -2.0], [0.0, 0.0]
     for gradient in ([0.5, -3.0], [0.25, 1.0]):
         weight.grad = torch.tensor(gradient)
@@ -153,7 +153,8 @@ def test_the_weight_average_lags_behind_and_catches_up() -> None:
         network.classifier.hidden.bias.fill_(1.0)
     seen = []
     for step in range(200):
-        average.update(network, step)
+        average.prepare(step)
+        average.update(network)
         seen.append(average.weights["classifier.hidden.bias"][0].item())
     assert 0 < seen[0] < 1
     assert seen == sorted(seen)

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnnspn.config import DataConfig, family_config
+from rnnspn.training.batches import Batches, ahead
+from rnnspn.training.checkpoint import RunConfig
+from rnnspn.training.loop import Trainer
+from rnnspn.training.recipes import train_config
+from rnnspn.training.sources import training_batches
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA alone")
+
+STEPS = 12
+
+
+def trained(folder: Path, config: RunConfig, *, record: bool) -> tuple[list[list[float]], dict[str, torch.Tensor]]:
+    """Train a few steps; return what each counted, and the weights and their average."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    trainer = Trainer(folder, config, device, record=record)
+    trainer.network.train()
+    counts = []
+    for pictures in ahead(supply(config, device), range(STEPS), device):
+        counts.append(trainer.take_step(pictures).tolist())
+        trainer.tally.step += 1
+    averages = {f"average/{name}": weight for name, weight in trainer.average.weights.items()}
+    return counts, {**trainer.network.state_dict(), **averages}
+
+
+def supply(config: RunConfig, device: torch.device) -> Batches:
+    return training_batches(config.data, config.model, config.train, device)
+
+
+@pytest.mark.parametrize("recipe", ["best", "paper"])
+@pytest.mark.parametrize("family", ["rnn-spn", "ffn-spn", "conv"])
+def test_recorded_steps_learn_what_others_do(tmp_path: Path, family: str, recipe: str) -> None:
+    model = family_config(family)
+    train = train_config(recipe, model, batch=32, dropout=0.3, precision="float32", distortion=0.0)
+    config = RunConfig(model, DataConfig(), train)
+    (counts, weights), (expected, others) = (trained(tmp_path, config, record=record) for record in (True, False))
+    # sums on a GPU come in any order, and differences grow from step to step
+    assert counts == [pytest.approx(one, rel=1e-2, abs=2) for one in expected]
+    assert counts[0] != counts[-1]
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], rtol=2e-2, atol=2e-3, msg=name)
+
+
+def test_nothing_in_a_step_waits_for_the_device(tmp_path: Path) -> None:
+    model = family_config("rnn-spn")
+    config = RunConfig(model, DataConfig(), train_config("best", model, batch=32, dropout=0.3, distortion=0.0))
+    device = torch.device("cuda", torch.cuda.current_device())
+    trainer = Trainer(tmp_path, config, device, record=False)
+    trainer.network.train()
+    batches = supply(config, device)
+    trainer.take_step(batches.at(0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(1, 4):
+            trainer.tally.step = step
+            trainer.take_step(batches.at(step))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
