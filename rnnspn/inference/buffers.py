@@ -1,24 +1,30 @@
 """A session that works on buffers of its device, one set for each size of batch.
 
 The buffers stay where they are, so that CUDA can record the kernels of each size once, as a CUDA graph, and replay them
-at every later batch; a batch between two sizes is padded to the larger one.
+at every later batch; a batch between two sizes is padded to the larger one. While the device reads one batch, the next
+is put in place on the host.
 
 Shapes: N pictures, H x W pixels.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn import contract
+from rnnspn.inference.pinned import pinned
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 SIZES = (1, 16, 64, 256, 1024)
 """Sizes of batches that buffers are kept for."""
+
+_PLACES = 2
+"""Batches of a size that are on the host at a time: one is copied to the device, one comes next."""
 
 _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
@@ -27,14 +33,14 @@ class _Buffers(NamedTuple):
     """The buffers of one size of batch.
 
     Attributes:
-        staged: uint8 (size, H, W) on the host, behind the last picture zeros or older pictures.
+        places: Those on the host that are free, uint8 (size, H, W), behind the last picture zeros or older pictures.
         images: The same on the device.
         outputs: The outputs on the device, by name.
         binding: Tells the session of all of them.
         options: Names the recorded kernels.
     """
 
-    staged: NDArray[np.uint8]
+    places: "SimpleQueue[NDArray[np.uint8]]"
     images: Any
     outputs: dict[str, Any]
     binding: Any
@@ -44,8 +50,8 @@ class _Buffers(NamedTuple):
 class BufferedSession:
     """Runs a session on the buffers of its device, for any number of threads at a time.
 
-    All work is done by one thread of its own: the runtime records kernels for the thread that runs them, and while it
-    does, no other may use the device.
+    All work on the device is done by one thread of its own: the runtime records kernels for the thread that runs them,
+    and while it does, no other may use the device.
 
     Args:
         session: The session.
@@ -61,10 +67,8 @@ class BufferedSession:
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return the outputs, by name, of uint8 (N, H, W)."""
         largest = SIZES[-1]
-        parts = [
-            self._thread.submit(self._run_part, images[first : first + largest]).result()
-            for first in range(0, len(images), largest)
-        ]
+        coming = [self._submit(images[first : first + largest]) for first in range(0, len(images), largest)]
+        parts = [part.result() for part in coming]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def repeat(self, size: int) -> None:
@@ -75,12 +79,25 @@ class BufferedSession:
         buffers = self._of(size)
         self.session.run_with_iobinding(buffers.binding, buffers.options)
 
-    def _run_part(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        buffers = self._of(next(size for size in SIZES if len(images) <= size))
-        buffers.staged[: len(images)] = images
-        buffers.images.update_inplace(buffers.staged)
+    def _submit(self, images: NDArray[np.uint8]) -> "Future[dict[str, NDArray[Any]]]":
+        """Put pictures in place, as soon as one is free, and let the thread read them."""
+        size = next(size for size in SIZES if len(images) <= size)
+        buffers = self._buffers.get(size) or self._thread.submit(self._of, size).result()
+        staged = buffers.places.get()
+        try:
+            staged[: len(images)] = images
+        except BaseException:
+            buffers.places.put(staged)
+            raise
+        return self._thread.submit(self._run_staged, buffers, staged, len(images))
+
+    def _run_staged(self, buffers: _Buffers, staged: NDArray[np.uint8], count: int) -> dict[str, NDArray[Any]]:
+        try:
+            buffers.images.update_inplace(staged)
+        finally:
+            buffers.places.put(staged)
         self.session.run_with_iobinding(buffers.binding, buffers.options)
-        return {name: value.numpy()[: len(images)].copy() for name, value in buffers.outputs.items()}
+        return {name: value.numpy()[:count].copy() for name, value in buffers.outputs.items()}
 
     def _of(self, size: int) -> _Buffers:
         """Return the buffers of a size, made when they are first needed."""
@@ -92,8 +109,11 @@ class BufferedSession:
         from onnxruntime import OrtValue, RunOptions
 
         (given,) = self.session.get_inputs()
-        staged = np.zeros((size, *given.shape[1:]), np.uint8)
-        images = OrtValue.ortvalue_from_numpy(staged.copy(), self._device)
+        shape = (size, *given.shape[1:])
+        images = OrtValue.ortvalue_from_numpy(np.zeros(shape, np.uint8), self._device)
+        places: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+        for _ in range(_PLACES):
+            places.put(pinned(shape) if self._device == "cuda" else np.zeros(shape, np.uint8))
         outputs = {
             output.name: OrtValue.ortvalue_from_shape_and_type(
                 [size, *output.shape[1:]], _TYPES[output.type], self._device
@@ -106,4 +126,4 @@ class BufferedSession:
             binding.bind_ortvalue_output(name, value)
         options = RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(size))
-        return _Buffers(staged, images, outputs, binding, options)
+        return _Buffers(places, images, outputs, binding, options)

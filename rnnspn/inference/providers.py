@@ -7,11 +7,11 @@ import contextlib
 import ctypes
 import io
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
+from rnnspn.inference import pinned
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.layout import channel_block, filled
 
@@ -100,12 +100,11 @@ def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions", tf32: bool) 
 
 def cuda_driver() -> str:
     """Return the newest CUDA that the NVIDIA driver runs, or nothing without a driver."""
+    library, version = pinned.driver(), ctypes.c_int()
     try:
-        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        version = ctypes.c_int()
-        if library.cuDriverGetVersion(ctypes.byref(version)):
+        if library is None or library.cuDriverGetVersion(ctypes.byref(version)):
             return ""
-    except (OSError, AttributeError):
+    except AttributeError:
         return ""
     return f"up to CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 

@@ -75,6 +75,8 @@ class Trainer:
         self.processes.check(config.train)
         if device.type == "cpu":
             keep_freed_memory()
+        else:
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
         self.precision = config.train.precision
         if self.precision == "fast":
             self.precision = "bfloat16" if is_fast_in_bfloat16(device) else "float32"

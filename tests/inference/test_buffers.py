@@ -1,6 +1,7 @@
 """What can be said of the buffers without a GPU: the runtime offers the same buffers on the CPU."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
@@ -71,3 +72,34 @@ def test_a_failure_reaches_the_caller_and_the_next_batch_is_read(plain, pictures
     with pytest.raises(ValueError, match="broadcast"):
         session.run(pictures[:2, :50])
     same(session.run(pictures[:2]), plain, pictures[:2])
+
+
+def test_the_next_batch_is_put_in_place_while_one_is_read(plain, pictures):
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        get_inputs, get_outputs, io_binding = plain.get_inputs, plain.get_outputs, plain.io_binding
+
+        def run_with_iobinding(self, binding, options):
+            reading.set()
+            assert go_on.wait(10)
+            plain.run_with_iobinding(binding, options)
+
+    session = BufferedSession(Slow(), "cpu")
+    one, two = (session._submit(pictures[first : first + 3]) for first in (0, 3))
+    assert reading.wait(10)
+    (buffers,) = session._buffers.values()
+    assert buffers.places.qsize() == 1  # the first batch is on the device and has left its place; the second waits
+    go_on.set()
+    same(one.result(), plain, pictures[:3])
+    same(two.result(), plain, pictures[3:6])
+    assert buffers.places.qsize() == 2
+
+
+def test_threads_that_read_at_a_time_get_their_own_answers(plain, pictures, monkeypatch):
+    monkeypatch.setattr(buffers, "SIZES", (1, 4, 8))
+    session = BufferedSession(plain, "cpu")
+    parts = [pictures[first : first + 11] for first in range(0, 66, 11)] * 3
+    with ThreadPoolExecutor(6) as threads:
+        for part, outputs in zip(parts, threads.map(session.run, parts), strict=True):
+            same(outputs, plain, part)
