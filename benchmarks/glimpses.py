@@ -1,7 +1,8 @@
 """Where a model's errors come from: the place of its glimpses, what it makes of one, or handwriting it has not seen.
 
 Reads new pictures of the training and of the validation digits as they are; with every glimpse put exactly on its
-digit; and with the answers of five glimpses, next to each other, averaged.
+digit; and with the answers of five glimpses, next to each other, averaged. The side of a glimpse, in pixels of the
+picture, is the root of its area: how far the network has zoomed in.
 
 Run: python benchmarks/glimpses.py [MODEL] [--count 20000]
 """
@@ -36,7 +37,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000)
     options = parser.parse_args()
     network = checkpoint_of(options.model).network().eval()
-    columns = ("digits", "as it is", "on the digits", "five averaged", "scatter x, pixels", "scatter y, pixels")
+    columns = (
+        "digits",
+        "as it is",
+        "on the digits",
+        "five averaged",
+        "scatter x, pixels",
+        "scatter y, pixels",
+        "side, pixels",
+    )
     table = Table(*columns, title=f"{options.model}, {options.count:,} pictures, errors per digit")
     for split in ("train", "validation"):
         table.add_row(split, *measure(network, split, options.count))
@@ -46,10 +55,11 @@ def main() -> None:
 
 @torch.inference_mode()
 def measure(network: Network, split: str, count: int) -> list[str]:
-    """Return the three errors and, by step, how far glimpses scatter around their digits."""
+    """Return the three errors and, by step, how far glimpses scatter around their digits and how large they are."""
     config, mnist = network.config, load_mnist()
     supply = Sequences(mnist, split, SEED, steps=config.steps, height=config.height, width=config.width)
-    wrong, distances = torch.zeros(3), []
+    wrong, distances, sides = torch.zeros(3), [], []
+    pixels = torch.tensor([config.width, config.height]) - 1
     for first in range(0, count, BATCH):
         place = supply.place(np.arange(first, min(first + BATCH, count)))
         pictures, labels = (torch.from_numpy(array) for array in render(mnist, place, config.height, config.width))
@@ -63,10 +73,12 @@ def measure(network: Network, split: str, count: int) -> list[str]:
         on_the_digits = probabilities(network, images, moved(theta, centres))
         for index, answer in enumerate((around[0], on_the_digits, torch.stack(around).mean(0))):
             wrong[index] += (answer.argmax(-1) != labels).sum()
-        distances.append((theta[..., 2] - centres) * (torch.tensor([config.width, config.height]) - 1) / 2)
+        distances.append((theta[..., 2] - centres) * pixels / 2)
+        sides.append((torch.linalg.det(theta[..., :2]).abs() * pixels.prod()).sqrt())
     scatter = torch.cat(distances).std(0)  # (T, 2)
     errors = [f"{error:.2%}" for error in (wrong / (count * config.steps)).tolist()]
-    return errors + [", ".join(f"{pixels:.1f}" for pixels in scatter[:, axis].tolist()) for axis in (0, 1)]
+    columns = (scatter[:, 0], scatter[:, 1], torch.cat(sides).median(0).values)
+    return errors + [", ".join(f"{pixels:.1f}" for pixels in column.tolist()) for column in columns]
 
 
 def moved(theta: Tensor, centres: Tensor) -> Tensor:

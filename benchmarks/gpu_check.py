@@ -78,6 +78,7 @@ def main() -> None:
         "tf32": lambda: tf32(model, pictures, options.seconds) if on_gpu else None,
         "resident": lambda: resident(model, options.provider, pictures, options.seconds),
         "resident_tf32": lambda: resident(model, "cuda-tf32", pictures, options.seconds) if on_gpu else None,
+        "settings": lambda: settings(model.content, pictures, options.seconds) if on_gpu else None,
         "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds),
         "training": lambda: training(on_gpu),
         "pytorch": lambda: pytorch(options.model, options.provider, pictures, options.seconds),
@@ -160,6 +161,22 @@ def resident(model: ModelFile, provider: str, pictures: np.ndarray, seconds: flo
     settings = opened.get_provider_options()[opened.get_providers()[0]]
     recorded = settings.get("enable_cuda_graph") == "1"
     return {"recorded": recorded, "passed": recorded or provider == "cpu", "rows": rows}
+
+
+def settings(content: bytes, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+    """Time other settings of the provider than ours, without copies, at the largest sizes."""
+    rows = []
+    for search, nhwc in itertools.product(("HEURISTIC", "EXHAUSTIVE"), (0, 1)):
+        chosen = {"use_tf32": "0", "enable_cuda_graph": "1", "cudnn_conv_algo_search": search, "prefer_nhwc": str(nhwc)}
+        runner = BufferedSession(
+            onnxruntime.InferenceSession(content, providers=[(FULL_NAMES["cuda"], chosen)]), "cuda"
+        )
+        for size in SIZES[-2:]:
+            part = pictures[:size]
+            runner.run(part)
+            timed = timing.measure_calls(lambda batch, runner=runner: runner.repeat(len(batch)), [part], 1, seconds)
+            rows.append({"search": search, "prefer_nhwc": nhwc} | timed.to_dict())
+    return rows
 
 
 def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
