@@ -23,8 +23,8 @@ def export(
     ] = None,
     opset: Annotated[int, typer.Option(min=18, max=19, help="Version of the standard operators.")] = 18,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        typer.Option(help="How weights are stored; all is computed in float32."),
+        Literal["fp32", "fp16", "int8", "w8a8"],
+        typer.Option(help="How weights are stored; w8a8 computes with 8 bits too, the others in float32."),
     ] = "fp32",
     max_accuracy_drop: Annotated[
         float, typer.Option(min=0, help="Points of whole-sequence accuracy that fewer bits may cost.")

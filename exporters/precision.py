@@ -1,4 +1,4 @@
-"""Smaller files: weights stored in fewer bits, computed with in float32.
+"""Smaller files: weights stored in fewer bits, computed with in float32; and the gate for all that has fewer bits.
 
 A stored weight is widened by nodes of standard operators that every runtime folds away when it loads the file, so the
 small file runs as fast as the large one on every provider. The matrices theta, the grid and the sampling stay float32.
@@ -26,7 +26,8 @@ from rnnspn.errors import ParityError
 from rnnspn.inference.providers import open_session
 from rnnspn.training.checkpoint import RunConfig
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "w8a8"]
+"""Of the weights; in `w8a8` of what is computed from them too."""
 Reader = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 SEQUENCES = 10_000
@@ -41,7 +42,8 @@ class Accuracy:
     """What fewer bits cost.
 
     Attributes:
-        precision: `fp16` or `int8` for stored weights, `bfloat16` for computing on OpenVINO.
+        precision: `fp16` or `int8` for stored weights, `w8a8` for computing with integers, `bfloat16` for computing on
+            OpenVINO.
         sequences: Sequences read; see `judging_pictures`.
         full: Share of them that float32 reads right.
         reduced: Share of them that fewer bits read right.
@@ -59,7 +61,7 @@ class Accuracy:
         return asdict(self)
 
 
-def store_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
+def store_weights(model: onnx.ModelProto, precision: Literal["fp16", "int8"]) -> onnx.ModelProto:
     """Return the model with the weights of its convolutions and dense layers stored in fewer bits.
 
     Args:

@@ -7,6 +7,7 @@ import onnx
 import torch
 
 import rnnspn
+from exporters.integers import calibration_pictures, quantise
 from exporters.onnx_graph import build_graph
 from exporters.parity import BATCHES, Parity, check_parity, parity_pictures
 from exporters.precision import Accuracy, Precision, check_accuracy, judging_pictures, reader, store_weights
@@ -76,7 +77,7 @@ def export(
         checkpoint_path: A model or state file of a run.
         target: The `.onnx` file to make or replace.
         opset: Version of the standard operators.
-        precision: How weights are stored.
+        precision: How weights are stored, and in `w8a8` what is computed with.
         max_accuracy_drop: Points of whole-sequence accuracy that fewer bits may cost.
         bfloat16: Allow computing in bfloat16 on OpenVINO, if that costs no more.
 
@@ -122,8 +123,11 @@ def make(
         examples = judging_pictures(checkpoint.config)
         costs[what] = check_accuracy(reader(full, target), other, examples, name, max_accuracy_drop)
 
-    if precision != "fp32":
+    if precision == "w8a8":
+        model = quantise(model, calibration_pictures(checkpoint.config))
+    elif precision != "fp32":
         model = store_weights(model, precision)
+    if precision != "fp32":
         check(STORED_WEIGHTS, precision, "cpu")
     if bfloat16:
         check(BFLOAT16, "bfloat16", "openvino-bfloat16")

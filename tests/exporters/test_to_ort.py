@@ -122,7 +122,12 @@ def test_a_converter_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"), [({"precision": "int8"}, "--precision int8"), ({"bfloat16": True}, "--bfloat16")]
+    ("asked", "named"),
+    [
+        ({"precision": "int8"}, "--precision int8"),
+        ({"precision": "w8a8"}, "--precision w8a8"),
+        ({"bfloat16": True}, "--bfloat16"),
+    ],
 )
 def test_fewer_bits_are_refused(tmp_path: Path, asked: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
