@@ -64,6 +64,7 @@ def write_models(folder: Path, checkpoint: Path, bfloat16: bool) -> None:
     checkpoint_of(checkpoint).save(source)
     network = Checkpoint.load(source).network().eval()
     export(source, folder / "rnnspn.onnx", bfloat16=bfloat16)
+    export(source, folder / "rnnspn-w8a8.onnx", precision="w8a8")
     plain = build_graph(network, fold=False, trim=False, rescale=False, widen=False, activate=False)
     (folder / "plain.onnx").write_bytes(plain.SerializeToString())
     naive = Naive(network).eval()

@@ -31,6 +31,7 @@ from rnnspn.inference.cores import available_cores
 
 PEERS = {
     "rnnspn": "rnnspn on ONNX Runtime, float32",
+    "rnnspn-w8a8": "rnnspn on ONNX Runtime, 8-bit integers (w8a8)",
     "rnnspn-openvino": "rnnspn on OpenVINO's plug-in, float32",
     "rnnspn-openvino-bfloat16": "rnnspn on OpenVINO's plug-in, bfloat16",
     "onnxruntime": "ONNX Runtime's defaults, the same file",
@@ -41,9 +42,10 @@ PEERS = {
     "openvino": "OpenVINO in throughput mode, float32, the same file",
     "openvino-plain": "OpenVINO in throughput mode, float32, the file without our rewrites",
     "openvino-bfloat16": "OpenVINO in throughput mode, bfloat16, the same file",
+    "openvino-w8a8": "OpenVINO in throughput mode, the same w8a8 file",
     "openvino-plain-bfloat16": "OpenVINO in throughput mode, bfloat16, the file without our rewrites",
 }
-OURS = {"float32": "rnnspn", "bfloat16": "rnnspn-openvino-bfloat16"}
+OURS = {"float32": "rnnspn", "bfloat16": "rnnspn-openvino-bfloat16", "w8a8": "rnnspn-w8a8"}
 BATCHES = (1, 8, 16, 32, 64, 128)
 STREAMS_BATCH = 32
 SWEEP_SECONDS, MEASURE_SECONDS = 0.4, 2.0
@@ -121,18 +123,19 @@ Throughput = Callable[[int, float], float]
 def runner(peer: str, folder: Path, pictures: np.ndarray) -> Throughput:
     """Return a function of batch size and seconds that gives a peer's images/s."""
     if peer.startswith("rnnspn"):
-        return ours(folder, pictures, peer.partition("-")[2] or "cpu")
+        name, _, provider = peer.removesuffix("-w8a8").partition("-")
+        return ours(folder / f"{peer if peer.endswith('w8a8') else name}.onnx", pictures, provider or "cpu")
     if peer.startswith("onnxruntime"):
         return onnxruntime_defaults(folder / ("naive.onnx" if "naive" in peer else "rnnspn.onnx"), pictures)
     if peer.startswith("torch"):
         return pytorch(folder / "network.safetensors", pictures, peer.partition("-")[2])
-    model = folder / ("plain.onnx" if "plain" in peer else "rnnspn.onnx")
-    return openvino(model, pictures, {"float32": "f32", "bfloat16": "bf16"}[precision(peer)])
+    name = "plain" if "plain" in peer else OURS["w8a8"] if peer.endswith("w8a8") else "rnnspn"
+    return openvino(folder / f"{name}.onnx", pictures, "bf16" if precision(peer) == "bfloat16" else "f32")
 
 
-def ours(folder: Path, pictures: np.ndarray, provider: str) -> Throughput:
+def ours(model: Path, pictures: np.ndarray, provider: str) -> Throughput:
     """Run as `rnnspn predict` does."""
-    engine = session.open_engine(model_file.load(folder / "rnnspn.onnx"), provider)
+    engine = session.open_engine(model_file.load(model), provider)
     return lambda batch, seconds: (
         timing.measure_calls(engine.run, timing.batches_of(pictures, batch), engine.workers, seconds).images_per_second
     )
@@ -217,7 +220,7 @@ def cut(pictures: np.ndarray, batch: int) -> list[np.ndarray]:
 
 def precision(peer: str) -> str:
     """Return what a peer computes in."""
-    return "bfloat16" if peer.endswith("bfloat16") else "float32"
+    return next((name for name in OURS if peer.endswith(name)), "float32")
 
 
 def report(results: dict[str, list[float]], rounds: int) -> None:
@@ -226,8 +229,8 @@ def report(results: dict[str, list[float]], rounds: int) -> None:
     table = Table("", "images/s", "least to most", "ours / theirs")
     for peer, value in sorted(medians.items(), key=lambda item: -item[1]):
         spread = f"{min(results[peer]):,.0f} to {max(results[peer]):,.0f}"
-        ratio = medians.get(OURS[precision(peer)], float("nan")) / value
-        table.add_row(PEERS[peer], f"{value:,.0f}", spread, f"{ratio:.2f}")
+        own = medians.get(OURS[precision(peer)])
+        table.add_row(PEERS[peer], f"{value:,.0f}", spread, f"{own / value:.2f}" if own else "")
     print(f"{describe()}; medians of {rounds} rounds, each at its best batch of {', '.join(map(str, BATCHES))}")
     Console(width=120).print(table)
 

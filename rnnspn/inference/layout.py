@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
 _KEEPING_ZEROS = ("Relu", "MaxPool")
-"""What may stand between two convolutions."""
-_WIDENING = ("Cast", "Mul")
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+"""What may stand between two convolutions; the latter with one scale for all channels."""
+_WIDENING = ("Cast", "Mul", "DequantizeLinear")
 """What makes weights of those that are stored in fewer bits, of the same shape."""
 _RANK = 4
 """Of the weights of a convolution of pictures: filters, channels, rows, columns."""
@@ -52,17 +53,20 @@ def filled(model: bytes, block: int) -> bytes:
 
     proto = onnx.load_from_string(model)
     graph = proto.graph
-    padding: dict[str, list[NodeProto]] = {}  # by the output of the convolution that they are for
+    padding: dict[str, list[NodeProto]] = {}  # by the output of the node that they stand before
+    integers = _integer_weights(graph)
 
     def pad(convolution: "NodeProto", place: int, axis: int, rank: int, channels: int) -> None:
-        """Add channels to the weights or the bias of a convolution, along an axis."""
+        """Add channels to the weights or the bias of a convolution, along an axis; to integers as they are stored."""
         amounts = np.zeros((2, rank), np.int64)
         amounts[1, axis] = channels
-        values, (output,) = convolution.input[place], convolution.output
-        name = f"filled.{output}.{place}.{axis}"
+        name = f"filled.{convolution.output[0]}.{place}.{axis}"
         graph.initializer.append(onnx.numpy_helper.from_array(amounts.flatten(), f"{name}.pads"))
-        padding.setdefault(output, []).append(onnx.helper.make_node("Pad", [values, f"{name}.pads"], [name]))
-        convolution.input[place] = name
+        widening = integers.get(convolution.input[place])
+        node, place = (widening, 0) if widening else (convolution, place)
+        pads = onnx.helper.make_node("Pad", [node.input[place], f"{name}.pads"], [name])
+        padding.setdefault(node.output[0], []).append(pads)
+        node.input[place] = name
 
     for first, second, channels in list(_neighbours(graph)):
         missing = -channels % block
@@ -74,9 +78,7 @@ def filled(model: bytes, block: int) -> bytes:
         return model
     nodes = []
     for node in graph.node:
-        if node.op_type == "Conv":
-            nodes += padding.pop(node.output[0], [])
-        nodes.append(node)
+        nodes += [*padding.pop("".join(node.output[:1]), []), node]
     del graph.node[:]
     graph.node.extend(nodes)
     graph.ClearField("value_info")  # sizes of before
@@ -85,9 +87,10 @@ def filled(model: bytes, block: int) -> bytes:
 
 
 def _neighbours(graph: "GraphProto") -> "Iterator[tuple[NodeProto, NodeProto, int]]":
-    """Yield each convolution that feeds one other and nothing else, that other one, and the channels between them."""
+    """Yield each convolution in floats that feeds one other, that other one, and the channels between them."""
     readers = Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    integers = _integer_weights(graph)
     sources: dict[str, NodeProto] = {}  # the convolution whose channels a value still has
     for node in graph.node:
         if not node.input or len(node.output) != 1:
@@ -95,12 +98,29 @@ def _neighbours(graph: "GraphProto") -> "Iterator[tuple[NodeProto, NodeProto, in
         source = sources.get(node.input[0]) if readers[node.input[0]] == 1 else None
         if node.op_type in _WIDENING and node.input[0] in shapes:
             shapes[node.output[0]] = shapes[node.input[0]]
-        elif source and node.op_type in _KEEPING_ZEROS:
+        elif source and (node.op_type in _KEEPING_ZEROS or _is_even(node, shapes)):
             sources[node.output[0]] = source
         elif _is_plain(node) and len(shapes.get(node.input[1], ())) == _RANK:
-            if source:
+            own = node.input[1] not in integers or readers[node.input[1]] == 1
+            if source and own:
                 yield source, node, shapes[source.input[1]][0]
-            sources[node.output[0]] = node
+            if node.input[1] not in integers:  # those have no layout of blocks
+                sources[node.output[0]] = node
+
+
+def _integer_weights(graph: "GraphProto") -> "dict[str, NodeProto]":
+    """Return what widens integers that convolutions compute with, by its output."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and stored.issuperset(node.input[:1]) and len(node.output) == 1
+    }
+
+
+def _is_even(node: "NodeProto", shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Tell whether a node rounds all channels alike."""
+    return node.op_type in _ROUNDING and len(node.input) > 1 and shapes.get(node.input[1]) in ((), (1,))
 
 
 def _is_plain(node: "NodeProto") -> bool:
