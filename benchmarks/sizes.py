@@ -1,7 +1,8 @@
-"""How large, how fast and how often wrong trained networks of several sizes are, each exported through its gates.
+"""How large, how fast and how often wrong trained networks of several sizes are, in float32 and in 8-bit integers.
 
 One core: sessions of one thread, in turn, batches of 32, medians. All cores: as `rnnspn predict` runs the file. The
-errors are those that the run folders hold; `rnnspn evaluate RUN --split test` logs a look at the test set.
+sequences are the accuracy gate's, the errors those that the run folders hold; `rnnspn evaluate RUN --split test` logs a
+look at the test set.
 
 Run: python benchmarks/sizes.py RUN... [--rounds 9]
 """
@@ -12,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from machine import describe
 from rewrites import measure
 from rich.console import Console
 from rich.table import Table
 
-from exporters.precision import store_weights
-from exporters.to_onnx import export
+from exporters.precision import Precision
+from exporters.to_onnx import STORED_WEIGHTS, export
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.inference import model_file, timing
@@ -29,6 +29,7 @@ from rnnspn.inference.session import open_engine
 from rnnspn.models.networks import parameter_count
 from rnnspn.training.checkpoint import Checkpoint, in_run
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "w8a8")
 BATCH = 32
 SECONDS = 3.0
 
@@ -41,38 +42,40 @@ def main() -> None:
     options = parser.parse_args()
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(256))[0]
     with tempfile.TemporaryDirectory() as folder:
-        models = {run: model_file.load(make(run, Path(folder))) for run in options.runs}
-    sessions = {str(run): open_session(model.content, "cpu", run) for run, model in models.items()}
+        models = {
+            (run, precision): model_file.load(make(run, precision, Path(folder)))
+            for run in options.runs
+            for precision in PRECISIONS
+        }
+    sessions = {" ".join(map(str, key)): open_session(model.content, "cpu", key[0]) for key, model in models.items()}
     seconds = measure(sessions, pictures[:BATCH], options.rounds)
-    table = Table("run", "weights", "float32", "int8", "validation", "test", "one core", "all cores")
-    for run, model in models.items():
+    columns = ("run", "weights", "", "size", "sequences right", "validation", "test", "one core", "all cores")
+    table = Table(*columns)
+    for (run, precision), model in models.items():
         engine = open_engine(model, "cpu")
         together = timing.measure(engine, pictures, engine.batch, decode=False, seconds=SECONDS)
         about = model.metadata
+        cost = models[run, "w8a8"].metadata.parity[STORED_WEIGHTS]
         table.add_row(
             run.name,
             f"{parameter_count(Checkpoint.load(in_run(run)).network()):,}",
+            precision,
             f"{len(model.content) / 1e6:.2f} MB",
-            f"{int8_size(model.content) / 1e6:.2f} MB",
+            f"{cost['full' if precision == 'fp32' else 'reduced']:.2%}",
             error(about.training.get("validation")),
             error(about.test_error),
-            f"{BATCH / seconds[str(run)]:,.0f}",
+            f"{BATCH / seconds[f'{run} {precision}']:,.0f}",
             f"{together.images_per_second:,.0f}",
         )
-    print(f"{describe()}; onnxruntime {onnxruntime.__version__}; errors per digit, speeds in images/s")
-    Console(width=120).print(table)
+    print(f"{describe()}; onnxruntime {onnxruntime.__version__}; errors per digit in float32, speeds in images/s")
+    Console(width=140).print(table)
 
 
-def make(run: Path, folder: Path) -> Path:
-    """Export a run."""
-    target = folder / f"{run.name}.onnx"
-    export(in_run(run), target)
+def make(run: Path, precision: Precision, folder: Path) -> Path:
+    """Export a run, whatever its bits cost."""
+    target = folder / f"{run.name}-{precision}.onnx"
+    export(in_run(run), target, precision=precision, max_accuracy_drop=100)
     return target
-
-
-def int8_size(content: bytes) -> int:
-    """Return the size of the file with weights of eight bits, in bytes."""
-    return int(store_weights(onnx.load_from_string(content), "int8").ByteSize())
 
 
 def error(score: dict[str, Any] | None) -> str:
