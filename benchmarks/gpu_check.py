@@ -79,7 +79,7 @@ def main() -> None:
         "resident": lambda: resident(model, options.provider, pictures, options.seconds),
         "resident_tf32": lambda: resident(model, "cuda-tf32", pictures, options.seconds) if on_gpu else None,
         "settings": lambda: settings(model.content, pictures, options.seconds) if on_gpu else None,
-        "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds),
+        "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds, engine.workers),
         "training": lambda: training(on_gpu),
         "pytorch": lambda: pytorch(options.model, options.provider, pictures, options.seconds),
         "pytorch_tf32": lambda: (
@@ -93,7 +93,10 @@ def main() -> None:
         "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
         "model_sha256": model.sha256,
     }
-    for name in options.only.split(",") if options.only else checks:
+    wanted = options.only.split(",") if options.only else list(checks)
+    if unknown := set(wanted) - set(checks):
+        parser.error(f"expected checks out of {', '.join(checks)}; got {', '.join(sorted(unknown))}")
+    for name in wanted:
         try:
             results[name] = checks[name]()
         except Exception as error:
@@ -158,8 +161,8 @@ def resident(model: ModelFile, provider: str, pictures: np.ndarray, seconds: flo
         session.run(part)
         timed = timing.measure_calls(lambda batch: session.repeat(len(batch)), [part], 1, seconds)
         rows.append(timed.to_dict())
-    settings = opened.get_provider_options()[opened.get_providers()[0]]
-    recorded = settings.get("enable_cuda_graph") == "1"
+    given = opened.get_provider_options()[opened.get_providers()[0]]
+    recorded = given.get("enable_cuda_graph") == "1"
     return {"recorded": recorded, "passed": recorded or provider == "cpu", "rows": rows}
 
 
@@ -179,13 +182,13 @@ def settings(content: bytes, pictures: np.ndarray, seconds: float) -> list[dict[
     return rows
 
 
-def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float, workers: int) -> list[dict[str, Any]]:
     """Time the runtime as it comes: one session with the provider's defaults, pictures coming from the host."""
     session = onnxruntime.InferenceSession(content, providers=[FULL_NAMES[provider]])
     rows = []
     for batch in BATCHES:
         parts = timing.batches_of(pictures, batch)
-        timed = timing.measure_calls(lambda part: session.run(None, {"images": part}), parts, 1, seconds)
+        timed = timing.measure_calls(lambda part: session.run(None, {"images": part}), parts, workers, seconds)
         rows.append(timed.to_dict())
     return rows
 
@@ -197,7 +200,8 @@ def training(on_gpu: bool) -> list[dict[str, Any]]:
         config = runs.new_config(row.family, recipe, downsample=row.downsample, data=SYNTHESIS)
         for record in (True, False) if on_gpu and row.name == "rnn-spn-d3" else (True,):
             speed = images_per_second(config, _TIMED, record=record)
-            rows.append({"row": row.name, "recipe": recipe, "recorded": record and on_gpu, "images_per_second": speed})
+            recorded = record and torch.cuda.is_available()
+            rows.append({"row": row.name, "recipe": recipe, "recorded": recorded, "images_per_second": speed})
     return rows
 
 
@@ -225,6 +229,7 @@ def pytorch(
         return run
 
     rows = []
+    torch.backends.cudnn.benchmark = False  # training leaves it on
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     compiled = torch.compile(network, mode="max-autotune", dynamic=False)
     for name, forward, batches in (("eager", network, BATCHES[1:]), ("compile", compiled, COMPILED_BATCHES)):

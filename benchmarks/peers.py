@@ -80,8 +80,9 @@ def available(peer: str) -> bool:
     """Tell whether a peer can run here: its package is installed, and its precision is not one that is emulated."""
     import torch  # not for the peers that do without it
 
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if precision(peer) == "bfloat16" and not has_bfloat16:
+    from rnnspn.training.hardware import is_fast_in_bfloat16
+
+    if precision(peer) == "bfloat16" and not is_fast_in_bfloat16(torch.device("cpu")):
         return False
     if not peer.startswith("rnnspn-openvino"):
         return find_spec(peer.partition("-")[0]) is not None

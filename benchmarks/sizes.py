@@ -1,4 +1,4 @@
-"""How large, how fast and how often wrong trained networks of several sizes are, in float32 and in 8-bit integers.
+"""How large, how fast and how often wrong trained networks of several sizes are, in float32 and in 8 bits.
 
 One core: sessions of one thread, in turn, batches of 32, medians. All cores: as `rnnspn predict` runs the file. The
 sequences are the accuracy gate's, the errors those that the run folders hold; `rnnspn evaluate RUN --split test` logs a
@@ -29,7 +29,7 @@ from rnnspn.inference.session import open_engine
 from rnnspn.models.networks import parameter_count
 from rnnspn.training.checkpoint import Checkpoint, in_run
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "w8a8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "w8a8")
 BATCH = 32
 SECONDS = 3.0
 
@@ -55,7 +55,7 @@ def main() -> None:
         engine = open_engine(model, "cpu")
         together = timing.measure(engine, pictures, engine.batch, decode=False, seconds=SECONDS)
         about = model.metadata
-        cost = models[run, "w8a8"].metadata.parity[STORED_WEIGHTS]
+        cost = models[run, "int8" if precision == "fp32" else precision].metadata.parity[STORED_WEIGHTS]
         table.add_row(
             run.name,
             f"{parameter_count(Checkpoint.load(in_run(run)).network()):,}",

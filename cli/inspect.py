@@ -58,7 +58,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("validation", validation),
         ("test", _error(tested)),
         ("parity", _parity(about["parity"])),
-        ("stored weights", _cost(about["parity"].get("stored_weights"), "fp32")),
+        ("precision", _cost(about["parity"].get("stored_weights"), "fp32")),
         ("bfloat16", _cost(about["parity"].get("bfloat16"), "not allowed")),
         ("made with", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
     ]

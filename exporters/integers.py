@@ -8,7 +8,9 @@ and sampling, stays float32, and so do the convolutions of one channel, which in
 Shapes: n pictures, H x W pixels.
 """
 
+import contextlib
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from exporters.onnx_graph import GRID, exchange
 from rnnspn import contract
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig
 from rnnspn.data.examples import labelled_folder, sequences
@@ -28,7 +31,7 @@ PICTURES = 1024
 """Ranges of features are taken from so many."""
 _BATCH = 64
 _LEAST_WEIGHTS = 16_384
-"""Of a dense layer: smaller ones gain nothing, and the last one is among them."""
+"""Of a dense layer: smaller ones gain nothing."""
 _BETWEEN = ("Relu", "MaxPool")
 
 
@@ -40,7 +43,8 @@ def calibration_pictures(config: RunConfig) -> NDArray[np.uint8]:
     """
     source, model = config.data.source, config.model
     if source not in (SYNTHESIS, AUTHORS_2015):
-        return labelled_folder(Path(source), model, "train").images[:PICTURES]
+        own = labelled_folder(Path(source), model, "train").images  # in order: neighbours are alike
+        return own[np.linspace(0, len(own) - 1, min(len(own), PICTURES)).astype(np.int64)]
     pictures: NDArray[np.uint8]
     pictures, _ = sequences(load_mnist(), "train", DataConfig(), model).pictures(np.arange(PICTURES))
     return pictures
@@ -53,32 +57,27 @@ def quantise(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelP
         model: A float32 model of `build_graph`; it is left as it is.
         pictures: What the ranges of its features are taken from, uint8 (n, H, W).
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     nodes = _computing(plain.graph)
     _pool_first(plain.graph, nodes)
-    root, level = logging.getLogger(), logging.getLogger().level
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet_and_as_it_was():
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
         source, target = Path(folder, "float32.onnx"), Path(folder, "integers.onnx")
         onnx.save(plain, source)
-        root.setLevel(logging.ERROR)  # it advises to do what build_graph has done
-        try:
-            quantize_static(
-                source,
-                target,
-                _Pictures(pictures),
-                quant_format=QuantFormat.QDQ,
-                nodes_to_quantize=nodes,
-                op_types_to_quantize=["Conv", "Gemm", *_BETWEEN],
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=True,
-            )
-        finally:
-            root.setLevel(level)
+        quantize_static(
+            source,
+            target,
+            _Pictures(pictures),
+            quant_format=QuantFormat.QDQ,
+            nodes_to_quantize=nodes,
+            op_types_to_quantize=["Conv", "Gemm", *_BETWEEN],
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
         quantised = onnx.load(target)
     del quantised.metadata_props[:]
     own = [opset for opset in quantised.opset_import if opset.domain in ("", "ai.onnx")]
@@ -87,6 +86,19 @@ def quantise(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelP
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
+
+
+@contextlib.contextmanager
+def _quiet_and_as_it_was() -> Iterator[None]:
+    """Keep the module path and the root logger from the runtime's tools, which change both and advise what is done."""
+    root, path = logging.getLogger(), sys.path.copy()
+    level, handlers = root.level, root.handlers.copy()
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], sys.path[:] = handlers, path
 
 
 class _Pictures:
@@ -106,6 +118,7 @@ class _Pictures:
 def _computing(graph: onnx.GraphProto) -> list[str]:
     """Return the names of the nodes that are to compute with integers: layers, and what stands between convolutions."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    leading = _leading_to_layers(graph)
     names: list[str] = []
     features: set[str] = set()
     for node in graph.node:
@@ -113,9 +126,19 @@ def _computing(graph: onnx.GraphProto) -> list[str]:
         if (node.op_type == "Conv" and weight[1] > 1) or (node.op_type in _BETWEEN and node.input[0] in features):
             names.append(node.name)
             features.add(node.output[0])
-        elif node.op_type == "Gemm" and np.prod(weight) >= _LEAST_WEIGHTS:
+        elif node.op_type == "Gemm" and np.prod(weight) >= _LEAST_WEIGHTS and node.output[0] in leading:
             names.append(node.name)
     return names
+
+
+def _leading_to_layers(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that another layer is computed from: not the last ones, and no matrices theta."""
+    leading: set[str] = set()
+    for node in reversed(graph.node):
+        is_layer = node.op_type in ("Conv", "Gemm") or (node.op_type == "MatMul" and node.input[1] != GRID)
+        if is_layer or (node.op_type != "GridSample" and leading.intersection(node.output)):
+            leading.update(node.input)
+    return leading
 
 
 def _pool_first(graph: onnx.GraphProto, integers: list[str]) -> None:
@@ -125,11 +148,7 @@ def _pool_first(graph: onnx.GraphProto, integers: list[str]) -> None:
     """
     readers = {name: node for node in graph.node for name in node.input}
     for node in graph.node:
-        relu = readers.get(node.output[0])
-        if node.op_type != "Conv" or node.name in integers or relu is None or relu.op_type != "Relu":
-            continue
-        pool = readers[relu.output[0]]
-        if pool.op_type == "MaxPool":
-            relu.op_type, pool.op_type = "MaxPool", "Relu"
-            relu.attribute.extend(pool.attribute)
-            pool.ClearField("attribute")
+        relu = readers.get(node.output[0]) if node.op_type == "Conv" and node.name not in integers else None
+        pool = readers.get(relu.output[0]) if relu and relu.op_type == "Relu" else None
+        if relu and pool and pool.op_type == "MaxPool":
+            exchange(relu, pool)

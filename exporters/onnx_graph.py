@@ -174,10 +174,17 @@ def _activate_before_pooling(graph: onnx.GraphProto) -> None:
         pool = makers.get(relu.input[0]) if relu.op_type == "Relu" else None
         if pool is None or pool.op_type != "MaxPool" or makers[pool.input[0]].op_type != "Conv":
             continue
-        pool.op_type, relu.op_type = "Relu", "MaxPool"
-        relu.attribute.extend(pool.attribute)
-        pool.ClearField("attribute")
+        exchange(pool, relu)
     graph.ClearField("value_info")  # the sizes between the two have changed places
+
+
+def exchange(first: onnx.NodeProto, second: onnx.NodeProto) -> None:
+    """Let two nodes do each other's work."""
+    first.op_type, second.op_type = second.op_type, first.op_type
+    ours, theirs = list(first.attribute), list(second.attribute)
+    for node, attributes in ((first, theirs), (second, ours)):
+        node.ClearField("attribute")
+        node.attribute.extend(attributes)
 
 
 def _check_shape(model: onnx.ModelProto, samples: bool) -> None:

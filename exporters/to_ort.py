@@ -43,7 +43,8 @@ def export(
         target: The `.ort` file to make or replace; its operator list comes to lie beside it.
         opset: Version of the standard operators.
         precision: Only `fp32`. The converter widens weights of fewer bits; when it is kept from that, the runtime
-            does it for every picture, which takes ten times as long.
+            does it for every picture, which takes ten times as long. Integers (`w8a8`) would be of use, but nobody has
+            checked them in a reduced build.
         bfloat16: Only False: it is for OpenVINO, which reads `.onnx` files.
 
     Returns:

@@ -86,10 +86,10 @@ class BufferedSession:
         staged = buffers.places.get()
         try:
             staged[: len(images)] = images
+            return self._thread.submit(self._run_staged, buffers, staged, len(images))
         except BaseException:
             buffers.places.put(staged)
             raise
-        return self._thread.submit(self._run_staged, buffers, staged, len(images))
 
     def _run_staged(self, buffers: _Buffers, staged: NDArray[np.uint8], count: int) -> dict[str, NDArray[Any]]:
         try:

@@ -37,7 +37,7 @@ def channel_block() -> int:
 
 
 def filled(model: bytes, block: int) -> bytes:
-    """Fill up every convolution that feeds another one, and nothing else, to whole blocks of channels.
+    """Fill up every convolution in floats that feeds another one, and nothing else, to whole blocks of channels.
 
     The zeros are added by nodes that the runtime folds away when it loads the model, whatever weights are stored in.
 
@@ -78,7 +78,9 @@ def filled(model: bytes, block: int) -> bytes:
         return model
     nodes = []
     for node in graph.node:
-        nodes += [*padding.pop("".join(node.output[:1]), []), node]
+        if node.output:
+            nodes += padding.pop(node.output[0], [])
+        nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
     graph.ClearField("value_info")  # sizes of before
@@ -114,7 +116,7 @@ def _integer_weights(graph: "GraphProto") -> "dict[str, NodeProto]":
     return {
         node.output[0]: node
         for node in graph.node
-        if node.op_type == "DequantizeLinear" and stored.issuperset(node.input[:1]) and len(node.output) == 1
+        if node.op_type == "DequantizeLinear" and node.input and node.input[0] in stored and len(node.output) == 1
     }
 
 

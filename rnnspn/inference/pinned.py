@@ -4,12 +4,16 @@ import ctypes
 import math
 import sys
 import weakref
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _FOR_ALL_CONTEXTS = 1  # CU_MEMHOSTALLOC_PORTABLE in cuda.h
+_LEFT: defaultdict[int, list[int]] = defaultdict(list)
+"""Addresses by size that no array uses any more. They are given out again, not freed: the driver frees for threads that
+have used the GPU, and an array may end in any."""
 
 
 def driver() -> Any | None:
@@ -26,17 +30,22 @@ def pinned(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     Args:
         shape: Of the array; the calling thread has used the GPU before.
     """
-    library, size, pointer = driver(), math.prod(shape), ctypes.c_void_p()
-    try:
-        failed = library is None or library.cuMemHostAlloc(
-            ctypes.byref(pointer), ctypes.c_size_t(size), _FOR_ALL_CONTEXTS
-        )
-    except AttributeError:  # a driver of another kind
-        failed = True
-    if failed or not pointer.value:
+    size = math.prod(shape)
+    address = _LEFT[size].pop() if _LEFT[size] else _allocated(size)
+    if not address:
         return np.zeros(shape, np.uint8)
-    memory = (ctypes.c_uint8 * size).from_address(pointer.value)
-    weakref.finalize(memory, library.cuMemFreeHost, pointer).atexit = False  # type: ignore[union-attr]
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    weakref.finalize(memory, _LEFT[size].append, address).atexit = False
     array: NDArray[np.uint8] = np.ctypeslib.as_array(memory).reshape(shape)
     array[:] = 0
     return array
+
+
+def _allocated(size: int) -> int | None:
+    library, pointer = driver(), ctypes.c_void_p()
+    try:
+        if library is None or library.cuMemHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(size), _FOR_ALL_CONTEXTS):
+            return None
+    except AttributeError:  # a driver of another kind
+        return None
+    return pointer.value

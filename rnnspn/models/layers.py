@@ -53,7 +53,7 @@ class Dropout(nn.Module):
         if not (self.training and self._is_set):
             return x
         kept = torch.rand_like(x, dtype=self.rate.dtype) >= self.rate
-        return x * (kept / (1 - self.rate)).to(x.dtype)
+        return x * kept / (1 - self.rate)
 
 
 class PictureConv(nn.Conv2d):

@@ -31,8 +31,8 @@ _ROOM = 1.2
 """Side of a glimpse in sides of a digit, as the recipe's 0.34 of 100 pixels is for digits of 28."""
 _LEAST_PIXELS = 3.0
 """Characters that are less far apart are marked wrongly."""
-_PICTURES_AT_ONCE = 4096
-"""Synthesised on a GPU at least so many at a time: of a batch alone, launching the kernels would take longest."""
+_PIXELS_AT_ONCE = 4096 * 100 * 100
+"""Synthesised on a GPU about so many at a time: of a batch alone, launching the kernels would take longest."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,25 @@ class SynthesisedBatches:
         config: Gives batch, epoch, seed and distortion.
         device: Where the digits are.
         share: Which pictures of each batch to make.
+        at_once: Whether a GPU makes many batches at a time; of no use where few of them are asked for.
     """
 
-    def __init__(self, sequences: Sequences, config: TrainConfig, device: torch.device, share: Share = WHOLE) -> None:
+    def __init__(
+        self,
+        sequences: Sequences,
+        config: TrainConfig,
+        device: torch.device,
+        share: Share = WHOLE,
+        *,
+        at_once: bool = True,
+    ) -> None:
         self._sequences = sequences
         self._config = config
         self._device = device
         self._share = share
         self._bent: tuple[int, Sequences] = (-1, sequences)
-        self._steps_at_once = 1 if device.type == "cpu" else math.ceil(_PICTURES_AT_ONCE / config.batch)
+        pixels = config.batch * sequences.height * sequences.width
+        self._steps_at_once = math.ceil(_PIXELS_AT_ONCE / pixels) if at_once and device.type != "cpu" else 1
         self._made: dict[int, Pictures] = {}
 
     def at(self, step: int) -> Pictures:
@@ -182,7 +192,7 @@ class FixedBatches:
 def ahead(batches: Batches, steps: range, device: torch.device) -> Iterator[Pictures]:
     """Yield the batches of `steps`, each made in the background while the one before is used.
 
-    A GPU works in the background by itself.
+    On a GPU, work that was only launched is in the background already.
     """
     if device.type != "cpu":
         yield from map(batches.at, steps)

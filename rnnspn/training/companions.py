@@ -46,7 +46,7 @@ class CompanionBatches:
         shortest = model.steps if model.blank is None else 1
         config = replace(config, distortion=0.0)
         self._larger = [
-            SynthesisedBatches(lines(mnist, config.seed, steps), config, device, share)
+            SynthesisedBatches(lines(mnist, config.seed, steps), config, device, share, at_once=shortest == model.steps)
             for steps in range(shortest, model.steps + 1)
         ]
         self._steps = model.steps

@@ -130,12 +130,13 @@ class Trainer:
             if not self._train_epoch(batches):
                 self.save()
                 return False
-            self._save_after(min(_SECONDS_APART, self.checkpoint_seconds))  # validating takes its time
-            kept = self._close_epoch(validation)
+            self._save_after(_SECONDS_APART)  # validating takes its time
+            if self._close_epoch(validation):
+                self.save()
             if self.processes.writes and (self.finished or self.drawings.due):
                 images = (validation or batches.at(self.tally.step - 1)).images[:3]
                 self.drawings.draw(self.averaged, images, self.tally.epochs)
-            self._save_after(0.0 if kept or self.finished else min(_SECONDS_APART, self.checkpoint_seconds))
+            self._save_after(0.0 if self.finished else _SECONDS_APART)
         return True
 
     @property
@@ -272,8 +273,8 @@ class Trainer:
         return kept
 
     def _save_after(self, seconds: float) -> None:
-        """Save unless the last time is less than so many seconds ago."""
-        if time.monotonic() - self._saved >= seconds:
+        """Save if the last time is so many seconds ago, or as many as a kill may cost."""
+        if time.monotonic() - self._saved >= min(seconds, self.checkpoint_seconds):
             self.save()
 
     def save(self) -> None:

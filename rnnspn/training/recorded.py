@@ -29,12 +29,14 @@ class RecordedStep:
         self._result: Tensor
 
     def __call__(self, pictures: Pictures) -> Tensor:
-        """Return what the step returns, until the next one overwrites it; all batches have one shape."""
+        """Return what the step returns, until the next one overwrites it; a batch of another shape is not replayed."""
         if self._taken < _EAGER_STEPS:
             self._taken += 1
             return self._take(pictures)
         if self._graph is None:
             self._graph = self._record(pictures)
+        if _shapes(pictures) != _shapes(self._pictures):
+            return self._take(pictures)
         for name, tensor in pictures.tensors.items():
             self._pictures.tensors[name].copy_(tensor)
         self._graph.replay()
@@ -54,3 +56,7 @@ class RecordedStep:
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._result = self._step(self._pictures)
         return graph
+
+
+def _shapes(pictures: Pictures) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in pictures.tensors.items()}

@@ -1,3 +1,5 @@
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +77,13 @@ def test_the_runtime_computes_with_integers(whole: onnx.ModelProto, tmp_path: Pa
     assert sum(kind in ("QuantizeLinear", "DequantizeLinear") for kind in found) <= 14
 
 
-def test_channels_are_filled_before_the_first_integers_and_nothing_changes(whole: onnx.ModelProto) -> None:
+def test_channels_are_filled_before_the_first_integers_and_nothing_changes(
+    whole: onnx.ModelProto, tmp_path: Path
+) -> None:
     content = filled(whole.SerializeToString(), 16)
     pads = [node.output[0] for node in onnx.load_from_string(content).graph.node if node.op_type == "Pad"]
     assert len(pads) == 3  # filters and bias of the first convolution, and what reads its channels
+    assert kernels(onnx.load_from_string(content), tmp_path).count("QLinearConv") == 4
     pictures = calibration_pictures(SYNTHESISED)[:64]
     before, after = (
         onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"images": pictures})
@@ -117,6 +122,26 @@ def test_the_file_is_standard_and_the_model_that_was_given_is_left_as_it_is(full
     assert not made.metadata_props
     again = quantise(full, calibration_pictures(SYNTHESISED)[:64])
     assert again.SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("family", ["rnn-spn", "conv"])
+def test_the_last_layer_stays_float32_however_many_characters_there_are(family: str) -> None:
+    network = Network(family_config(family, alphabet="".join(map(chr, range(0x4E00, 0x4E50))))).eval()
+    graph = build_graph(network).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    last = makers["probabilities"]
+    while last.op_type != "Gemm":
+        last = makers[last.input[0]]
+    computing = integers._computing(graph)
+    assert last.name not in computing
+    assert any(node.op_type == "Gemm" and node.name in computing for node in graph.node)
+
+
+def test_nothing_of_the_process_is_left_changed(full: onnx.ModelProto) -> None:
+    root = logging.getLogger()
+    before = sys.path.copy(), root.level, root.handlers.copy()
+    quantise(full, calibration_pictures(SYNTHESISED)[:64])
+    assert (sys.path, root.level, root.handlers) == before
 
 
 @pytest.mark.parametrize(("family", "convolutions"), [("rnn-spn", 4), ("ffn-spn", 4), ("conv", 2)])

@@ -103,3 +103,12 @@ def test_threads_that_read_at_a_time_get_their_own_answers(plain, pictures, monk
     with ThreadPoolExecutor(6) as threads:
         for part, outputs in zip(parts, threads.map(session.run, parts), strict=True):
             same(outputs, plain, part)
+
+
+def test_places_are_given_back_when_nothing_can_be_read_any_more(plain, pictures):
+    session = BufferedSession(plain, "cpu")
+    session.run(pictures[:3])
+    session._thread.shutdown()
+    for _ in range(buffers._PLACES + 1):  # the last would wait for ever
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            session.run(pictures[:3])

@@ -155,7 +155,10 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
     assert not torch.equal(dropout(ones), dropped)
-    assert dropout(ones.bfloat16()).dtype == torch.bfloat16
+    coarse = torch.randn(100, 1000).bfloat16()
+    ratio = dropout(coarse).float() / coarse.float()
+    assert dropout(coarse).dtype == torch.bfloat16
+    assert ratio[ratio > 0].mean().item() == pytest.approx(1 / 0.7, rel=5e-4)
     assert dropout.eval()(ones) is ones
 
 

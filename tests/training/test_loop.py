@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,27 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (uninterrupted[run] / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("run", ["best", "paper"])
+def test_a_run_killed_between_its_checkpoints_ends_with_the_same_bytes(
+    tmp_path: Path, uninterrupted: dict[str, Path], run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_APART", math.inf)
+    running, killed = tmp_path / "running", tmp_path / "killed"
+
+    def copy(record: dict[str, Any]) -> None:
+        if record["epoch"] == 1:
+            shutil.copytree(running, killed)
+
+    assert Trainer(running, RUNS[run], CPU, Observer(on_epoch=copy), checkpoint_seconds=1000).run()
+    resumed = Trainer(killed, RUNS[run], CPU)
+    resumed.restore()
+    assert len(resumed.tally.epochs) == 1  # the end of the second epoch was not saved
+    assert resumed.tally.step == RUNS[run].train.steps_per_epoch
+    assert resumed.run()
+    for name in (MODEL_FILE, STATE_FILE, "metrics.jsonl"):
+        assert (killed / name).read_bytes() == (uninterrupted[run] / name).read_bytes(), name
+
+
 def test_the_byte_comparison_notices_a_run_that_saw_other_pictures(
     tmp_path: Path, uninterrupted: dict[str, Path]
 ) -> None:
@@ -144,7 +166,11 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_line_and_is_not_saved(
     assert all(tensor.isfinite().all() for tensor in Checkpoint.load(tmp_path / STATE_FILE).tensors.values())
 
 
-def test_a_kill_while_validating_costs_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_validating_costs_no_step_of_longer_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SECONDS_APART", 0.0)  # this epoch takes less than the seconds that are not saved
+
     def killed(*arguments: object) -> None:
         raise KeyboardInterrupt
 

@@ -11,7 +11,10 @@ from rnnspn.training.loop import Trainer
 from rnnspn.training.recipes import train_config
 from rnnspn.training.sources import training_batches
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA alone")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA alone"),
+]
 
 STEPS = 12
 
