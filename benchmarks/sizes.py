@@ -1,6 +1,6 @@
 """How large, how fast and how often wrong trained networks of several sizes are, in float32 and in 8 bits.
 
-One core: sessions of one thread, in turn, batches of 32, medians. All cores: as `rnnspn predict` runs the file. The
+One core: sessions of one thread, in turn, batches of 16, medians. All cores: as `rnnspn predict` runs the file. The
 sequences are the accuracy gate's, the errors those that the run folders hold; `rnnspn evaluate RUN --split test` logs a
 look at the test set.
 
@@ -30,7 +30,7 @@ from rnnspn.models.networks import parameter_count
 from rnnspn.training.checkpoint import Checkpoint, in_run
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "w8a8")
-BATCH = 32
+BATCH = 16
 SECONDS = 3.0
 
 

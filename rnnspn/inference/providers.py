@@ -22,7 +22,7 @@ Provider = Literal["auto", "cpu", "cuda", "cuda-tf32", "openvino", "openvino-bfl
 """What runs a model. `auto` takes `cuda` where it works, else `cpu`. These and `openvino` compute in float32, with 23
 bits after the point; `cuda-tf32` multiplies with 10, `openvino-bfloat16` with 7."""
 
-BATCHES = {"cpu": 32, "cuda": 256, "cuda-tf32": 256, "openvino": 32, "openvino-bfloat16": 32}
+BATCHES = {"cpu": 16, "cuda": 256, "cuda-tf32": 256, "openvino": 32, "openvino-bfloat16": 32}
 """Pictures a call for the best throughput: on a CPU, more leave the cache of a core."""
 
 _FULL_NAMES = {
