@@ -1,4 +1,4 @@
-"""How large, how right and how fast a network's file is with its weights stored in 32, 16 and 8 bits, on each provider.
+"""How large, how right and how fast a network's file is in each precision, on each provider.
 
 Every file passes the gates of `rnnspn export`, which count the sequences read right; the files take turns, medians.
 
