@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Provider = Literal["auto", "cpu", "cuda", "cuda-tf32", "openvino", "openvino-bfloat16"]
 """What runs a model. `auto` takes `cuda` where it works, else `cpu`. These and `openvino` compute in float32, with 23
-bits after the point, but for what a file has in integers; `cuda-tf32` multiplies with 10, `openvino-bfloat16` with 7."""
+bits after the point, and what a file has in integers in those; `cuda-tf32` multiplies with 10, `openvino-bfloat16` with
+7."""
 
 BATCHES = {"cpu": 16, "cuda": 256, "cuda-tf32": 256, "openvino": 32, "openvino-bfloat16": 32}
 """Pictures a call for the best throughput: on a CPU, more leave the cache of a core."""
