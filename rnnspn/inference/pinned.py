@@ -5,10 +5,11 @@ import math
 import sys
 import weakref
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _FOR_ALL_CONTEXTS = 1  # CU_MEMHOSTALLOC_PORTABLE in cuda.h
 _LEFT: defaultdict[int, list[int]] = defaultdict(list)
@@ -24,12 +25,14 @@ def driver() -> Any | None:
         return None
 
 
-def pinned(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def pinned(shape: tuple[int, ...]) -> "NDArray[np.uint8]":
     """Return an array of zeros in such memory, or in ordinary memory where the driver gives none.
 
     Args:
         shape: Of the array; the calling thread has used the GPU before.
     """
+    import numpy as np
+
     size = math.prod(shape)
     address = _LEFT[size].pop() if _LEFT[size] else _allocated(size)
     if not address:
