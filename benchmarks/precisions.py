@@ -27,6 +27,8 @@ from rnnspn.inference.session import Engine, open_engine
 
 PROVIDERS = ("cpu", "openvino", "cuda")
 SECONDS = 2.0
+SIDE = 100
+"""Of a picture, in pixels."""
 
 
 def main() -> None:
@@ -45,14 +47,22 @@ def main() -> None:
         models = {precision: model_file.load(path) for precision, path in files.items()}
     engines = {provider: found for provider in PROVIDERS if (found := open_all(models, provider))}
     speeds = {provider: measure(found, pictures, options.rounds) for provider, found in engines.items()}
-    table = Table("weights", "size", "sequences right", *(f"{provider}, images/s" for provider in speeds))
+    table = Table("", "size", "sequences right", "centres off, pixels", *(f"{name}, images/s" for name in speeds))
+    exact = engines["cpu"]["fp32"].run(pictures).theta
     counted = models["int8"].metadata.parity[STORED_WEIGHTS]
     for precision, model in models.items():
         right = model.metadata.parity.get(STORED_WEIGHTS, {"reduced": counted["full"]})["reduced"]
         found = (f"{speed[precision]:,.0f}" for speed in speeds.values())
-        table.add_row(precision, f"{len(model.content) / 1e6:.2f} MB", f"{right:.2%}", *found)
+        off = strayed(engines["cpu"][precision].run(pictures).theta, exact)
+        table.add_row(precision, f"{len(model.content) / 1e6:.2f} MB", f"{right:.2%}", off, *found)
     print(f"{describe()}; {counted['sequences']:,} sequences; medians of {options.rounds} rounds")
     Console(width=120).print(table)
+
+
+def strayed(theta: np.ndarray, exact: np.ndarray) -> str:
+    """Return how far the centres of glimpses, are from others, along an axis: the median, and 99 of 100."""
+    away = np.abs(theta - exact)[..., 2] * (SIDE - 1) / 2
+    return ", ".join(f"{pixels:.2f}" for pixels in np.quantile(away, (0.5, 0.99)))
 
 
 def open_all(models: dict[str, model_file.ModelFile], provider: str) -> dict[str, Engine]:

@@ -92,9 +92,8 @@ class Trainer:
         self.optimiser = make_optimiser(self.network, config.train)
         self.average = WeightAverage(self.network, config.train.weight_average)
         self._saved = time.monotonic()
-        self._step: Callable[[Pictures], torch.Tensor] = self._compute_step
-        if record and device.type == "cuda" and self.processes.size == 1:
-            self._step = RecordedStep(self._compute_step)
+        self._records = record and device.type == "cuda" and self.processes.size == 1
+        self._step = self._unrecorded()
 
     def run(self) -> bool:
         """Train to the end, or until asked to stop.
@@ -203,6 +202,10 @@ class Trainer:
         self.average.prepare(step)
         return self._step(pictures)
 
+    def _unrecorded(self) -> Callable[[Pictures], torch.Tensor]:
+        """Return the step with nothing recorded: a recording is of the tensors of its time."""
+        return RecordedStep(self._compute_step) if self._records else self._compute_step
+
     def _compute_step(self, pictures: Pictures) -> torch.Tensor:
         """Do what is the same at every step; on CUDA nothing in it waits for the device, so that it can be recorded."""
         config = self.config.train
@@ -297,6 +300,7 @@ class Trainer:
         """
         load_weights(self.network, transferred(weights, self.network))
         self.average = WeightAverage(self.network, self.config.train.weight_average)
+        self._step = self._unrecorded()
 
     def restore(self) -> None:
         """Go back to where the run folder's checkpoint stands.
@@ -314,6 +318,7 @@ class Trainer:
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} lacks part of the state ({error}); train again") from None
         put_state(checkpoint.tensors, self.network, self.average, self.optimiser, started=started)
+        self._step = self._unrecorded()
 
 
 def _channels_last(network: Network) -> Network:

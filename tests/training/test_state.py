@@ -6,6 +6,7 @@ import torch
 
 from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError
+from rnnspn.training import loop
 from rnnspn.training.batches import Pictures
 from rnnspn.training.checkpoint import STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.loop import Trainer
@@ -142,3 +143,22 @@ def test_a_checkpoint_that_does_not_say_how_far_it_came_is_refused(
 def test_resuming_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         small_trainer(tmp_path, "best").restore()
+
+
+def test_what_was_recorded_of_other_tensors_is_not_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings: list[str] = []
+
+    def recorded(step: Callable[[Pictures], torch.Tensor]) -> Callable[[Pictures], torch.Tensor]:
+        name = f"recording {len(recordings)}"
+        recordings.append(name)
+        return lambda pictures: (recordings.append(f"a step of {name}"), step(pictures))[1]
+
+    monkeypatch.setattr(loop, "RecordedStep", recorded)
+    trainer = small_trainer(tmp_path, "best")
+    trainer._records = True
+    trainer.save()
+    trainer.restore()
+    train(trainer, 1)
+    trainer.restore()
+    train(trainer, 1)
+    assert recordings == ["recording 0", "a step of recording 0", "recording 2", "a step of recording 2"]
