@@ -182,7 +182,9 @@ def _check_numbers(model: "ModelProto") -> None:
             values = numpy_helper.to_array(tensor)
         except Exception:  # its size contradicts its contents
             raise ModelFileError("a damaged ONNX model, with weights cut short; export the model again") from None
-        if not np.isfinite(values.astype(np.float64)).all():
+        with np.errstate(invalid="ignore"):  # NumPy warns of some that are no numbers
+            finite = np.isfinite(values.astype(np.float64)).all()
+        if not finite:
             raise ModelFileError(
                 f"expected weights that are finite numbers, got others in {_shown([tensor.name]) or 'a constant'}; "
                 "train the model again"

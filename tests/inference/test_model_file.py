@@ -367,6 +367,15 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, where, kind, w
         model_file.load(path)
 
 
+def test_a_weight_that_signals_is_refused_without_a_warning(tmp_path):
+    values = np.array([0, 0x7F800001], np.uint32).view(
+        np.float32
+    )  # a kind of NaN that NumPy warns of when it is widened
+    onnx.save(_with_weight(values, "graph"), tmp_path / "model.onnx")
+    with pytest.raises(ModelFileError, match="finite numbers, got others in one_more"):
+        model_file.load(tmp_path / "model.onnx")
+
+
 def test_weights_cut_short_are_refused(tmp_path):
     built = _with_weight(np.ones(4, np.float32), "graph")
     built.graph.initializer[-1].raw_data = bytes(7)
