@@ -5,9 +5,7 @@ Run: python benchmarks/training.py [--family rnn-spn] [--downsample 3] [--recipe
 
 import argparse
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 from machine import describe
 
@@ -15,7 +13,8 @@ from rnnspn.config import FAMILIES
 from rnnspn.training import hardware, runs
 from rnnspn.training.batches import ahead
 from rnnspn.training.checkpoint import RunConfig
-from rnnspn.training.loop import Trainer
+from rnnspn.training.learner import Learner
+from rnnspn.training.processes import Processes
 from rnnspn.training.recipes import RECIPES
 from rnnspn.training.sources import training_batches
 
@@ -50,18 +49,16 @@ def images_per_second(config: RunConfig, steps: int = 60, *, record: bool = True
     """
     device = hardware.pick_device("auto")
     at_once = 1 if device.type == "cpu" else STEPS_AT_ONCE
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(Path(folder), config, device, record=record)
-        batches = training_batches(config.data, config.model, config.train, device)
-        durations, began = [], time.perf_counter()
-        for pictures in ahead(batches, range((WARM_UP + steps) * at_once), device):
-            counts = trainer.take_step(pictures)
-            trainer.tally.step += 1
-            if trainer.tally.step % at_once == 0:
-                counts.tolist()  # waits for the device
-                now = time.perf_counter()
-                durations.append(now - began)
-                began = now
+    learner = Learner(config, device, Processes(), record=record)
+    batches = training_batches(config.data, config.model, config.train, device)
+    durations, began = [], time.perf_counter()
+    for step, pictures in enumerate(ahead(batches, range((WARM_UP + steps) * at_once), device)):
+        counts = learner.take_step(step, pictures)
+        if (step + 1) % at_once == 0:
+            counts.tolist()  # waits for the device
+            now = time.perf_counter()
+            durations.append(now - began)
+            began = now
     return at_once * config.train.batch / statistics.median(durations[WARM_UP:])
 
 

@@ -113,7 +113,7 @@ def train(
             trainer.restore()
         elif start_from:
             weights = checkpoint_of(start_from)
-            trainer.start_from(weights)
+            trainer.learner.start_from(weights)
             if config.data.is_seen_by(weights.config.data):
                 say(
                     "the weights to start from know the validation pictures: errors on them will look too good",

@@ -1,37 +1,23 @@
 """The training loop: resumable at any step, and on the CPU to the last bit."""
 
 import json
-import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rnnspn.errors import CheckpointError, TrainingError
+from rnnspn.errors import CheckpointError
 from rnnspn.files import remove_unfinished, reserved, write_text
-from rnnspn.models.networks import Network
-from rnnspn.training.batches import UNNAMED, Batches, Pictures, ahead
-from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig, load_weights
+from rnnspn.training.batches import Batches, Pictures, ahead
+from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.drawings import Drawings
-from rnnspn.training.evaluation import as_input, score_network
-from rnnspn.training.hardware import is_fast_in_bfloat16, keep_freed_memory
-from rnnspn.training.optimisation import (
-    WeightAverage,
-    clip_gradients,
-    dropout_rate,
-    learning_rate,
-    loss_of,
-    make_optimiser,
-    set_learning_rate,
-)
+from rnnspn.training.evaluation import score_network
+from rnnspn.training.learner import Learner, expect_finite
+from rnnspn.training.optimisation import learning_rate
 from rnnspn.training.processes import Processes
-from rnnspn.training.recorded import RecordedStep
 from rnnspn.training.sources import held_out_pictures, training_batches
-from rnnspn.training.state import put_state, take_state
 from rnnspn.training.tally import Observer, Progress, Tally
-from rnnspn.training.transfer import transferred
 
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
@@ -41,7 +27,7 @@ _SECONDS_APART = 5.0
 
 
 class Trainer:
-    """One run: its network, optimiser, data and tally.
+    """One run: its learner, data and tally.
 
     Args:
         folder: The run folder.
@@ -50,7 +36,6 @@ class Trainer:
         observer: Told of progress, asked whether to stop.
         checkpoint_seconds: Longest stretch of work that a kill can cost.
         processes: Who else trains the same run.
-        record: Whether a process that trains alone on CUDA records its steps.
 
     Raises:
         ConfigError: The batches cannot be shared equally.
@@ -64,7 +49,6 @@ class Trainer:
         observer: Observer | None = None,
         checkpoint_seconds: float = 30.0,
         processes: Processes | None = None,
-        record: bool = True,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -73,27 +57,10 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.processes = processes or Processes()
         self.processes.check(config.train)
-        if device.type == "cpu":
-            keep_freed_memory()
-        else:
-            torch.backends.cudnn.benchmark = True  # every step has the same shapes
-        self.precision = config.train.precision
-        if self.precision == "fast":
-            self.precision = "bfloat16" if is_fast_in_bfloat16(device) else "float32"
+        self.learner = Learner(config, device, self.processes)
         self.tally = Tally()
         self.drawings = Drawings(folder)
-        torch.manual_seed(config.train.seed)
-        network = Network(config.model)
-        if network.localisation is not None:
-            network.localisation.affine.start_at(config.train.initial_scale)
-        self.network = _channels_last(network.to(device))
-        self.parallel = self.processes.parallel(self.network)
-        self.averaged = _channels_last(Network(config.model).to(device)).eval()
-        self.optimiser = make_optimiser(self.network, config.train)
-        self.average = WeightAverage(self.network, config.train.weight_average)
         self._saved = time.monotonic()
-        self._records = record and device.type == "cuda" and self.processes.size == 1
-        self._step = self._unrecorded()
 
     def run(self) -> bool:
         """Train to the end, or until asked to stop.
@@ -134,7 +101,7 @@ class Trainer:
                 self.save()
             if self.processes.writes and (self.finished or self.drawings.due):
                 images = (validation or batches.at(self.tally.step - 1)).images[:3]
-                self.drawings.draw(self.averaged, images, self.tally.epochs)
+                self.drawings.draw(self.learner.averaged(), images, self.tally.epochs)
             self._save_after(0.0 if self.finished else _SECONDS_APART)
         return True
 
@@ -147,14 +114,14 @@ class Trainer:
     def _train_epoch(self, batches: Batches) -> bool:
         """Train what is left of an epoch; False when asked to stop."""
         config, tally = self.config.train, self.tally
-        self.network.train()
+        self.learner.network.train()
         reported = time.monotonic()
         first = since = tally.step
         totals = torch.tensor([tally.loss_sum, tally.wrong], dtype=torch.float64, device=self.device)
         totals *= self.processes.writes  # what was counted before a resume counts once
         end = (len(tally.epochs) + 1) * config.steps_per_epoch
         for pictures in ahead(batches, range(tally.step, end), self.device):
-            totals += self.take_step(pictures)
+            totals += self.learner.take_step(tally.step, pictures)
             tally.step += 1
             if tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
                 since, reported = tally.step, time.monotonic()
@@ -162,7 +129,7 @@ class Trainer:
             stop, save = self._wishes(due, time.monotonic() - self._saved >= self.checkpoint_seconds)
             if due or stop or save:
                 tally.loss_sum, tally.wrong = self.processes.total(totals).tolist()
-                self._expect_finite(tally.loss_sum)
+                expect_finite(tally.loss_sum, config.learning_rate)
                 now = time.monotonic()
                 self._report((tally.step - since) * config.batch / (now - reported))
                 since, reported = tally.step, now
@@ -182,54 +149,6 @@ class Trainer:
         wishes = self.processes.total(torch.tensor([stop, save], dtype=torch.float32, device=self.device))
         return bool(wishes[0]), bool(wishes[1])
 
-    def take_step(self, pictures: Pictures) -> torch.Tensor:
-        """Take one optimiser step on this process's share of a batch.
-
-        Args:
-            pictures: The share.
-
-        Returns:
-            What the share adds to the batch's mean loss, and its number of wrong digits, float (2,).
-
-        Raises:
-            TrainingError: The loss is no finite number.
-        """
-        config, step = self.config.train, self.tally.step
-        if config.dropout:
-            self.network.set_dropout(dropout_rate(config, step))
-            torch.manual_seed((config.seed * 1_000_003 + step + (self.processes.rank << 48)) % 2**63)
-        set_learning_rate(self.optimiser, learning_rate(config, step))
-        self.average.prepare(step)
-        return self._step(pictures)
-
-    def _unrecorded(self) -> Callable[[Pictures], torch.Tensor]:
-        """Return the step with nothing recorded: a recording is of the tensors of its time."""
-        return RecordedStep(self._compute_step) if self._records else self._compute_step
-
-    def _compute_step(self, pictures: Pictures) -> torch.Tensor:
-        """Do what is the same at every step; on CUDA nothing in it waits for the device, so that it can be recorded."""
-        config = self.config.train
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            output = self.parallel(as_input(pictures.images))
-        loss, classification = loss_of(output, pictures, config)
-        if self.device.type == "cpu":  # there the gradient of glimpses at places that are no numbers ends the process
-            self._expect_finite(loss.item())
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_gradients(self.network, config)
-        self.optimiser.step()
-        self.average.update(self.network)
-        wrong = ((output.logits.argmax(-1) != pictures.labels) & (pictures.labels != UNNAMED)).sum()
-        return torch.stack([classification / self.processes.size, wrong.float()])
-
-    def _expect_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            rate = self.config.train.learning_rate / 3
-            raise TrainingError(
-                f"the loss is no finite number any more at step {self.tally.step + 1}; begin again with a lower "
-                f"learning rate, such as --set learning_rate={rate:.1g}"
-            )
-
     def _report(self, images_per_second: float) -> None:
         if not self.processes.writes:
             return
@@ -248,7 +167,6 @@ class Trainer:
             Whether the weights were kept; the state has to know it at once.
         """
         config, tally = self.config.train, self.tally
-        load_weights(self.averaged, self.average.weights)
         epoch = len(tally.epochs)
         record = {
             "epoch": epoch,
@@ -259,14 +177,14 @@ class Trainer:
             / (config.steps_per_epoch * config.labelled_per_batch * self.config.model.steps),
         }
         notes: dict[str, Any] = {"epoch": epoch}
-        score = None if validation is None else score_network(self.averaged, validation)
+        score = None if validation is None else score_network(self.learner.averaged(), validation)
         if score is not None:
             record["validation_digit_error"] = score.digit_error
             record["validation_sequence_error"] = score.sequence_error
             notes["validation"] = score.to_dict()
         kept = tally.judge(score, config.schedule)
         if kept and self.processes.writes:
-            Checkpoint(self.config, notes, self.average.weights).save(self.folder / MODEL_FILE)
+            Checkpoint(self.config, notes, self.learner.average.weights).save(self.folder / MODEL_FILE)
         tally.epochs.append(record)
         tally.loss_sum, tally.wrong = 0.0, 0.0
         if not self.processes.writes:
@@ -289,18 +207,8 @@ class Trainer:
         self._saved = time.monotonic()
         if not self.processes.writes:
             return
-        tensors = take_state(self.network, self.average, self.optimiser)
-        Checkpoint(self.config, {"tally": self.tally.__dict__}, tensors).save(self.folder / STATE_FILE)
-
-    def start_from(self, weights: Checkpoint) -> None:
-        """Begin with the weights of a finished run instead of random ones; see `transfer`.
-
-        Raises:
-            CheckpointError: They are of a network of another shape, or damaged.
-        """
-        load_weights(self.network, transferred(weights, self.network))
-        self.average = WeightAverage(self.network, self.config.train.weight_average)
-        self._step = self._unrecorded()
+        notes = {"tally": self.tally.__dict__}
+        Checkpoint(self.config, notes, self.learner.state()).save(self.folder / STATE_FILE)
 
     def restore(self) -> None:
         """Go back to where the run folder's checkpoint stands.
@@ -317,10 +225,4 @@ class Trainer:
             started = self.tally.step > 0
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} lacks part of the state ({error}); train again") from None
-        put_state(checkpoint.tensors, self.network, self.average, self.optimiser, started=started)
-        self._step = self._unrecorded()
-
-
-def _channels_last(network: Network) -> Network:
-    """Lay filters out as the fast convolutions of CPUs and GPUs want them."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        self.learner.restore(checkpoint.tensors, started=started)

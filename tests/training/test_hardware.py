@@ -1,12 +1,12 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from rnnspn.training import hardware, runs
-from rnnspn.training.loop import Trainer
+from rnnspn.training.learner import Learner
+from rnnspn.training.processes import Processes
 
 CPU = torch.device("cpu")
 
@@ -28,17 +28,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.parametrize(("instructions", "precision"), [(True, "bfloat16"), (False, "float32")])
 def test_fast_training_uses_bfloat16_only_where_a_cpu_has_instructions_for_it(
-    instructions: bool, precision: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    instructions: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert hardware.is_fast_in_bfloat16(CPU) == instructions
-    assert Trainer(tmp_path, runs.new_config("rnn-spn", "best"), CPU).precision == precision
+    assert Learner(runs.new_config("rnn-spn", "best"), CPU, Processes()).precision == precision
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_precision_that_was_asked_for_is_used(precision: str, tmp_path: Path) -> None:
-    assert Trainer(tmp_path, runs.new_config("rnn-spn", "best", precision=precision), CPU).precision == precision
+def test_a_precision_that_was_asked_for_is_used(precision: str) -> None:
+    config = runs.new_config("rnn-spn", "best", precision=precision)
+    assert Learner(config, CPU, Processes()).precision == precision
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is about glibc")

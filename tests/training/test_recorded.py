@@ -1,5 +1,4 @@
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +6,8 @@ import torch
 from rnnspn.config import DataConfig, family_config
 from rnnspn.training.batches import Batches, ahead
 from rnnspn.training.checkpoint import RunConfig
-from rnnspn.training.loop import Trainer
+from rnnspn.training.learner import Learner
+from rnnspn.training.processes import Processes
 from rnnspn.training.recipes import train_config
 from rnnspn.training.sources import training_batches
 
@@ -19,20 +19,14 @@ pytestmark = [
 STEPS = 12
 
 
-def trained(folder: Path, config: RunConfig, *, record: bool) -> dict[str, torch.Tensor]:
+def trained(config: RunConfig, steps: int = STEPS, *, record: bool) -> dict[str, torch.Tensor]:
     """Train a few steps; return the weights and their average."""
     device = torch.device("cuda", torch.cuda.current_device())
-    trainer = Trainer(folder, config, device, record=record)
-    trainer.network.train()
-    for pictures in ahead(supply(config, device), range(STEPS), device):
-        trainer.take_step(pictures)
-        trainer.tally.step += 1
-    return contents(trainer)
-
-
-def contents(trainer: Trainer) -> dict[str, torch.Tensor]:
-    averages = {f"average/{name}": weight for name, weight in trainer.average.weights.items()}
-    return {name: weight.clone() for name, weight in {**trainer.network.state_dict(), **averages}.items()}
+    learner = Learner(config, device, Processes(), record=record)
+    learner.network.train()
+    for step, pictures in enumerate(ahead(supply(config, device), range(steps), device)):
+        learner.take_step(step, pictures)
+    return {name: tensor.clone() for name, tensor in learner.state().items() if not name.startswith("optimiser/")}
 
 
 def supply(config: RunConfig, device: torch.device) -> Batches:
@@ -48,12 +42,12 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("recipe", ["best", "paper"])
 @pytest.mark.parametrize("family", ["rnn-spn", "ffn-spn", "conv"])
-def test_recorded_steps_learn_what_others_do(tmp_path: Path, family: str, recipe: str) -> None:
+def test_recorded_steps_learn_what_others_do(family: str, recipe: str) -> None:
     model = family_config(family)
     train = train_config(recipe, model, batch=32, dropout=0.3, precision="float32", distortion=0.0)
     config = RunConfig(model, DataConfig(), train)
-    begun = contents(Trainer(tmp_path, config, torch.device("cuda", torch.cuda.current_device())))
-    recorded, plain, again = (trained(tmp_path, config, record=record) for record in (True, False, False))
+    begun = trained(config, 0, record=False)
+    recorded, plain, again = (trained(config, record=record) for record in (True, False, False))
     # sums on a GPU come in any order, and differences grow from step to step: two plain runs differ too
     by_chance = apart(plain, again) / apart(plain, begun)
     assert apart(recorded, plain) / apart(plain, begun) < 0.01 + 3 * by_chance < 0.3
@@ -64,20 +58,19 @@ def apart(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> flo
     return float(torch.cat([(some[name] - others[name]).flatten() for name in others]).norm())
 
 
-def test_nothing_in_a_step_waits_for_the_device(tmp_path: Path) -> None:
+def test_nothing_in_a_step_waits_for_the_device() -> None:
     model = family_config("rnn-spn")
     config = RunConfig(model, DataConfig(), train_config("best", model, batch=32, dropout=0.3, distortion=0.0))
     device = torch.device("cuda", torch.cuda.current_device())
-    trainer = Trainer(tmp_path, config, device, record=False)
-    trainer.network.train()
+    learner = Learner(config, device, Processes(), record=False)
+    learner.network.train()
     batches = supply(config, device)
-    trainer.take_step(batches.at(0))
+    learner.take_step(0, batches.at(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that this is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(1, 4):
-            trainer.tally.step = step
-            trainer.take_step(batches.at(step))
+            learner.take_step(step, batches.at(step))
     finally:
         torch.cuda.set_sync_debug_mode("default")

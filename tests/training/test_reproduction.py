@@ -18,6 +18,7 @@ from rnnspn.errors import CheckpointError, ConfigError
 from rnnspn.scores import Score
 from rnnspn.training import loop, reproduction
 from rnnspn.training.batches import Pictures
+from rnnspn.training.learner import Learner
 from rnnspn.training.reproduction import ROWS, Plan, Result, Row, finished, parse_rates, pick_rows, run_row, write_table
 from rnnspn.training.tally import Observer
 
@@ -134,19 +135,19 @@ def test_a_kill_costs_at_most_one_checkpoint_interval(
     clock = [0.0]
     seconds_a_step, interval = 10.0, 30.0
 
-    def step(trainer: loop.Trainer, pictures: Pictures) -> torch.Tensor:
-        if trainer.tally.step == killed_at:
+    def take_step(learner: Learner, step: int, pictures: Pictures) -> torch.Tensor:
+        if step == killed_at:
             raise KeyboardInterrupt
         clock[0] += seconds_a_step
-        for weight in trainer.network.parameters():
+        for weight in learner.network.parameters():
             weight.grad = torch.zeros_like(weight)
-        trainer.optimiser.step()
+        learner.optimiser.step()
         return torch.ones(2)
 
     ten_steps = {"epochs": 2, "epoch_images": 10 * 128, "distortion": 0.0}
     monkeypatch.setattr(reproduction, "QUICK", ten_steps)
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(loop.Trainer, "take_step", step)
+    monkeypatch.setattr(Learner, "take_step", take_step)
     with pytest.raises(KeyboardInterrupt):
         run_row(SMALL, plan(tmp_path), CPU, Observer())
     again = loop.Trainer(tmp_path / SMALL.name, plan(tmp_path).config(SMALL, 0.0), CPU)

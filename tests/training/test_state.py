@@ -6,7 +6,7 @@ import torch
 
 from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError
-from rnnspn.training import loop
+from rnnspn.training import learner
 from rnnspn.training.batches import Pictures
 from rnnspn.training.checkpoint import STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.loop import Trainer
@@ -27,7 +27,8 @@ def train(trainer: Trainer, steps: int) -> None:
     for _ in range(steps):
         chance = torch.Generator().manual_seed(trainer.tally.step)
         images = torch.randint(0, 256, (4, HEIGHT, WIDTH), dtype=torch.uint8, generator=chance)
-        trainer.take_step(Pictures(images, torch.randint(0, 10, (4, 3), generator=chance)))
+        pictures = Pictures(images, torch.randint(0, 10, (4, 3), generator=chance))
+        trainer.learner.take_step(trainer.tally.step, pictures)
         trainer.tally.step += 1
 
 
@@ -93,10 +94,12 @@ def test_restored_tensors_are_laid_out_in_memory_like_the_weights_they_belong_to
     trainer.save()
     restored = small_trainer(tmp_path, "best")
     restored.restore()
-    filters = [weight for group in restored.optimiser.param_groups for weight in group["params"] if weight.ndim == 4]
+    filters = [
+        weight for group in restored.learner.optimiser.param_groups for weight in group["params"] if weight.ndim == 4
+    ]
     assert any(not weight.is_contiguous() for weight in filters)
     for weight in filters:
-        assert restored.optimiser.state[weight]["exp_avg"].stride() == weight.stride()
+        assert restored.learner.optimiser.state[weight]["exp_avg"].stride() == weight.stride()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -153,9 +156,9 @@ def test_what_was_recorded_of_other_tensors_is_not_replayed(tmp_path: Path, monk
         recordings.append(name)
         return lambda pictures: (recordings.append(f"a step of {name}"), step(pictures))[1]
 
-    monkeypatch.setattr(loop, "RecordedStep", recorded)
+    monkeypatch.setattr(learner, "RecordedStep", recorded)
     trainer = small_trainer(tmp_path, "best")
-    trainer._records = True
+    trainer.learner._records = True
     trainer.save()
     trainer.restore()
     train(trainer, 1)
