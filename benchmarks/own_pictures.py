@@ -4,7 +4,7 @@ Draws pictures of a meter: dark printed digits on light paper, in one line that 
 time, among lines and specks, with noise; then runs `train`, `export` and `evaluate` on them as a user would.
 
 Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--places] [--digits 5] [--epochs N]
-       [--start-from bundled] [--keep FOLDER]
+       [--empty 0.1] [--start-from bundled] [--keep FOLDER]
 """
 
 import argparse
@@ -33,6 +33,7 @@ class Kind(NamedTuple):
 
     lengths: range
     alphabet: str
+    empty: float  # share of the pictures with nothing on them
 
 
 def main() -> None:
@@ -42,20 +43,24 @@ def main() -> None:
     parser.add_argument("--places", action="store_true", help="the labels say where the first and last character are")
     parser.add_argument("--length", default="5", help="characters in a picture, such as 5 or 3-6")
     parser.add_argument("--alphabet", default="0123456789")
+    parser.add_argument("--empty", type=float, default=0.0, help="share of the pictures with nothing on them")
     parser.add_argument("--epochs", type=int, help="the recipe's by default")
     parser.add_argument("--start-from", help="as of rnnspn train; random weights by default")
     parser.add_argument("--keep", type=Path, help="keep pictures and runs in this folder")
     options = parser.parse_args()
     shortest, _, longest = options.length.partition("-")
-    kind = Kind(range(int(shortest), int(longest or shortest) + 1), options.alphabet)
+    kind = Kind(range(int(shortest), int(longest or shortest) + 1), options.alphabet, options.empty)
     print(describe(), flush=True)
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         draw_all(folder / "test", TEST_COUNT, kind, seed=1, places=False)
+        if kind.empty:
+            draw_all(folder / "nothing", TEST_COUNT, kind._replace(empty=1.0), seed=3, places=False)
         for count in map(int, options.counts.split(",")):
             draw_all(folder / f"train-{count}", count, kind, seed=2, places=options.places)
             began = time.perf_counter()
-            score = learn(folder, f"train-{count}", options.epochs, options.start_from)
+            learn(folder, f"train-{count}", options.epochs, options.start_from)
+            score = evaluate(folder, f"train-{count}.onnx", "test")
             low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
             print(
                 f"{count} pictures: {score['digit_error']:.2%} per character, "
@@ -63,16 +68,23 @@ def main() -> None:
                 f"{time.perf_counter() - began:,.0f} s",
                 flush=True,
             )
+            if kind.empty:
+                score = evaluate(folder, f"train-{count}.onnx", "nothing")
+                print(f"  something read in {score['wrong_sequences']} of {TEST_COUNT} with nothing", flush=True)
 
 
-def learn(folder: Path, name: str, epochs: int | None, start_from: str | None) -> dict[str, float]:
-    """Train, export and evaluate as a user would; return the score."""
+def learn(folder: Path, name: str, epochs: int | None, start_from: str | None) -> None:
+    """Train and export as a user would."""
     run = f"run-{name}"
     values = {"--epochs": epochs, "--start-from": start_from}
     given = [word for option, value in values.items() if value is not None for word in (option, str(value))]
     rnnspn(folder, "train", "--data", name, "--out", run, "--quiet", *given)
     rnnspn(folder, "export", f"{name}.onnx", "--checkpoint", f"{run}/model.safetensors", "--quiet")
-    score: dict[str, float] = json.loads(rnnspn(folder, "evaluate", f"{name}.onnx", "--data", "test", "--json"))
+
+
+def evaluate(folder: Path, model: str, name: str) -> dict[str, float]:
+    """Evaluate as a user would; return the score."""
+    score: dict[str, float] = json.loads(rnnspn(folder, "evaluate", model, "--data", name, "--json"))
     return score
 
 
@@ -93,11 +105,12 @@ def draw_all(folder: Path, count: int, kind: Kind, seed: int, places: bool) -> N
     chance = random.Random(seed)
     rows = ["path,label,x1,y1,x2,y2" if places else "path,label"]
     for number in range(count):
-        label = "".join(chance.choices(kind.alphabet, k=chance.choice(kind.lengths)))
+        empty = kind.empty and chance.random() < kind.empty
+        label = "" if empty else "".join(chance.choices(kind.alphabet, k=chance.choice(kind.lengths)))
         image, ends = draw(label, chance)
         image.save(folder / f"{number:05}.png")
-        more = "".join(f",{value:.1f}" for end in ends for value in end) if places else ""
-        rows.append(f"{number:05}.png,{label}{more}")
+        more = "".join(f",{value:.1f}" for end in ends for value in end) if label else ",,,,"
+        rows.append(f"{number:05}.png,{label}{more if places else ''}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
@@ -119,9 +132,9 @@ def draw(label: str, chance: random.Random) -> tuple[Image.Image, list[tuple[flo
     angle, right, down = chance.gauss(0, 5), chance.randint(-25, 25), chance.randint(-35, 35)
     turned = line.rotate(angle, Image.Resampling.BICUBIC, translate=(right, down))
     half, along = font.getlength(text) / 2, (math.cos(math.radians(angle)), -math.sin(math.radians(angle)))
-    reaches = (font.getlength(label[0]) / 2 - half, half - font.getlength(label[-1]) / 2)  # from the middle
-    ends = [(place[0] + right + reach * along[0], place[1] + down + reach * along[1]) for reach in reaches]
     image.paste(ink, mask=turned)
+    reaches = (font.getlength(label[:1]) / 2 - half, half - font.getlength(label[-1:]) / 2)  # from the middle
+    ends = [(place[0] + right + reach * along[0], place[1] + down + reach * along[1]) for reach in reaches]
     noise = np.random.default_rng(chance.randrange(2**32)).normal(0, chance.uniform(2, 14), (HEIGHT, WIDTH))
     shade = 20 * math.sin(chance.uniform(0, 7)) * np.linspace(-1, 1, WIDTH)
     return Image.fromarray((np.asarray(image) + noise + shade).clip(0, 255).astype(np.uint8)), ends

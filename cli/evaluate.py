@@ -97,7 +97,8 @@ def _show(name: str, source: str, score: "Score", surest: "list[Surest]", as_jso
         more = {"surest": [part._asdict() for part in surest]}
         typer.echo(json.dumps({"model": name, "data": source} | score.to_dict() | more))
         return
-    rows = [("per digit", score.wrong_digits, score.digits), ("per sequence", score.wrong_sequences, score.sequences)]
+    rows = [("per digit", score.wrong_digits, score.digits)] if score.digits else []
+    rows.append(("per sequence", score.wrong_sequences, score.sequences))
     for position, wrong in enumerate(score.wrong_by_position, start=1):
         rows.append((f"at position {position}", wrong, score.sequences))
     for part in surest:

@@ -135,10 +135,12 @@ def _about(folder: Path, steps: int) -> "Iterator[str]":
 
     labels = labels_of(folder)
     named = "".join(labels.characters)
-    yield f"{labels.pictures} labels of {' or '.join(map(str, labels.lengths))} characters out of {named}"
+    lengths = " or ".join(str(length) for length in labels.lengths if length)
+    yield f"{labels.pictures} labels of {lengths} characters out of {named}"
     if len(labels.lengths) > 1:  # which may be meant, or a spreadsheet that has dropped leading zeros
         each = ", ".join(
-            f"{seen.times} have {length} (first in line {seen.line})" for length, seen in labels.lengths.items()
+            f"{seen.times} have {length or 'none'} (first in line {seen.line})"
+            for length, seen in labels.lengths.items()
         )
         yield f"labels of different lengths: {each}; the model will read up to {steps} characters"
     usual = sum(seen.times for seen in labels.characters.values()) / len(labels.characters)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rnnspn.files import replacing
 from rnnspn.inference.annotate import COLOURS
+from rnnspn.inference.records import NOTHING
 
 _SHEET_ROWS, _SHEET_COLUMNS = 5, 8
 
@@ -74,7 +75,7 @@ def draw_attention(
         for panel, content in zip(axes, [images[row], images[row], *glimpses[row]], strict=True):
             panel.imshow(content, cmap="gray")
             panel.set_axis_off()
-        axes[0].set_title(f"read {read[row]}", fontsize=10)
+        axes[0].set_title(f"read {read[row] or NOTHING}", fontsize=10)
         if theta is not None:
             for step, matrix in enumerate(theta[row]):
                 _draw_quadrilateral(axes[1], matrix, width, height, COLOURS[step % len(COLOURS)])
@@ -138,7 +139,8 @@ def draw_mistakes(
         panel.set_axis_off()
     for panel, index in zip(panels, worst, strict=False):
         panel.imshow(images[index], cmap="gray", vmin=0, vmax=255)
-        panel.set_title(f"{labels[index]} read {read[index]}\n{confidence[index]:.0%}", fontsize=8)
+        written, found = labels[index] or NOTHING, read[index] or NOTHING
+        panel.set_title(f"{written} read {found}\n{confidence[index]:.0%}", fontsize=8)
     _save(figure, path)
 
 

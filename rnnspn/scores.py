@@ -16,7 +16,7 @@ def wilson_interval(wrong: int, total: int, z: float = 1.959964) -> tuple[float,
 
     Args:
         wrong: Errors counted.
-        total: Trials, 1 or more.
+        total: Trials; of none, nothing is known.
         z: Standard normal quantile.
 
     Returns:
@@ -24,6 +24,8 @@ def wilson_interval(wrong: int, total: int, z: float = 1.959964) -> tuple[float,
 
     Source: Wilson 1927.
     """
+    if not total:
+        return 0.0, 1.0
     rate, spread = wrong / total, z * z / total
     centre = (rate + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / total + spread / (4 * total))
@@ -115,8 +117,8 @@ class Score:
 
     @property
     def digit_error(self) -> float:
-        """Share of digits read wrongly, from 0 to 1."""
-        return self.wrong_digits / self.digits
+        """Share of digits read wrongly, from 0 to 1; 0 where there are none, and none was read."""
+        return self.wrong_digits / max(self.digits, 1)
 
     @property
     def sequence_error(self) -> float:

@@ -17,6 +17,7 @@ from rnnspn.scores import Answers, Score, Surest, confusion, wilson_interval
         (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I
         (15, 148, 0.0624, 0.1605),
         (1, 29, 0.0061, 0.1718),
+        (0, 0, 0.0, 1.0),
     ],
 )
 def test_wilsons_interval_has_its_published_values(wrong: int, total: int, low: float, high: float) -> None:
@@ -35,6 +36,15 @@ def test_errors_are_counted_per_digit_sequence_and_position() -> None:
     assert score == Score(digits=12, wrong_digits=3, sequences=4, wrong_sequences=2, wrong_by_position=(0, 1, 2))
     assert score.digit_error == 0.25
     assert score.sequence_error == 0.5
+
+
+def test_of_pictures_with_nothing_to_read_only_what_was_read_counts() -> None:
+    blank = np.full((3, 2), 10)
+    score = Score.of(blank, blank, blank=10)
+    assert (score.digits, score.digit_error, score.sequence_error) == (0, 0.0, 0.0)
+    assert json.loads(json.dumps(score.to_dict()))["digit_error_interval"] == [0.0, 1.0]
+    score = Score.of(np.array([[10, 10], [4, 10], [10, 10]]), blank, blank=10)
+    assert (score.digits, score.wrong_digits, score.wrong_sequences) == (1, 1, 1)
 
 
 def test_a_score_is_json_with_counts_rates_and_intervals() -> None:

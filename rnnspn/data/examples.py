@@ -116,11 +116,11 @@ class Labels(NamedTuple):
     """What the labels of a folder are like.
 
     Attributes:
-        pictures: How many have one.
+        pictures: How many there are.
         steps: Characters of the longest.
         alphabet: Every character there is, the ten digits where nothing else is found; and `BLANK` after them where
             not all labels are of one length.
-        lengths: Each length, the shortest first.
+        lengths: Each length, the shortest first; 0 is that of pictures with nothing to read.
         characters: Each character, in order.
     """
 
@@ -135,16 +135,18 @@ def labels_of(folder: Path) -> Labels:
     """Return what the labels of a folder are like.
 
     Raises:
-        DataError: They are missing, or one has no legal length.
+        DataError: They are missing, one is not legal, or all are empty.
     """
     rows = _rows(folder / LABELS)
     for row in rows:
-        if not 1 <= len(row.label) <= MAX_STEPS or BLANK in row.label or not row.label.isprintable():
+        if len(row.label) > MAX_STEPS or BLANK in row.label or not row.label.isprintable():
             where = f"{folder / LABELS}, line {row.line}"
             raise DataError(
-                f"{where}: expected 1 to {MAX_STEPS} characters that can be printed, none of them {BLANK}; "
+                f"{where}: expected up to {MAX_STEPS} characters that can be printed, none of them {BLANK}; "
                 f"got {row.label!r}"
             )
+    if not any(row.label for row in rows):
+        raise DataError(f"{folder / LABELS}: expected labels, and all are empty, as of pictures with nothing to read")
     lengths = _seen((len(row.label), row.line) for row in rows)
     characters = _seen((character, row.line) for row in rows for character in row.label)
     alphabet = DIGITS if characters.keys() <= set(DIGITS) else "".join(characters)
@@ -168,7 +170,7 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
             first and the last character are; the others are taken to lie evenly between. These four may be left empty
             in some lines. Paths are relative to the folder.
         model: Gives the size of the pictures, and the length and the characters of a label; one whose alphabet has a
-            `BLANK` takes shorter labels too.
+            `BLANK` takes shorter labels too, and none.
         split: `train` for nine tenths of the pictures, `validation` for the rest, None for all. A hash of a picture's
             path decides, so the order of the lines does not matter.
 
@@ -181,7 +183,7 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
         line, name, label, _ = row
         where = f"{folder / LABELS}, line {line}"
         padded = label.ljust(model.steps, BLANK)
-        if not label or BLANK in label or len(padded) != model.steps or not set(padded) <= set(model.alphabet):
+        if BLANK in label or len(padded) != model.steps or not set(padded) <= set(model.alphabet):
             raise DataError(f"{where}: expected {described(model.steps, model.alphabet)}, got {label!r}")
         try:
             fitted.append(pictures.load(str(folder / name), model.height, model.width))

@@ -11,7 +11,7 @@ from rnnspn import files
 from rnnspn.contract import ModelMetadata
 from rnnspn.inference import decoding, glimpses, images, output
 from rnnspn.inference.images import Polarity
-from rnnspn.inference.records import Reading, Step
+from rnnspn.inference.records import NOTHING, Reading, Step
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 """Okabe and Ito's palette, told apart with any kind of colour vision; the steps take them in turn."""
@@ -123,8 +123,9 @@ def draw(data: bytes, reading: Reading, metadata: ModelMetadata, polarity: Polar
 def _draw_header(canvas: Image.Image, reading: Reading) -> None:
     pen = ImageDraw.Draw(canvas)
     baseline = _EDGE + 36 * _SCALE
-    pen.text((_EDGE, baseline), reading.digits, _INK, _font(40), anchor="ls")
-    start = _EDGE + pen.textlength(reading.digits, _font(40)) + 14 * _SCALE
+    digits = reading.digits or NOTHING
+    pen.text((_EDGE, baseline), digits, _INK, _font(40), anchor="ls")
+    start = _EDGE + pen.textlength(digits, _font(40)) + 14 * _SCALE
     pen.text((start, baseline), f"confidence {reading.confidence:.1%}", _FAINT, _font(16), anchor="ls")
 
 

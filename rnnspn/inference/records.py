@@ -6,6 +6,9 @@ Point = tuple[float, float]
 Quad = tuple[Point, Point, Point, Point]
 Matrix = tuple[float, ...]
 
+NOTHING = "(nothing)"
+"""What people are shown in the place of an empty reading."""
+
 
 @dataclass(frozen=True)
 class Step:

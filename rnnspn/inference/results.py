@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from rnnspn.inference import output
-from rnnspn.inference.records import Failure, Reading, Record
+from rnnspn.inference.records import NOTHING, Failure, Reading, Record
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -166,7 +166,7 @@ def _cells(record: Record) -> "tuple[Text, ...]":
     each = "  ".join(f"{step.digit} {step.probability:4.0%}" for step in outcome.steps)
     return (
         name,
-        Text(outcome.digits or "(nothing)", f"bold {colour}"),
+        Text(outcome.digits or NOTHING, f"bold {colour}"),
         Text(f"{outcome.confidence:.1%}", colour),
         Text(each, "dim"),
     )

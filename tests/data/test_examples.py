@@ -189,11 +189,32 @@ def test_labels_of_different_lengths_end_in_blanks(tmp_path: Path) -> None:
         labelled_folder(tmp_path, family_config("rnn-spn", steps=3, alphabet="0123456789␣"))
 
 
-@pytest.mark.parametrize("label", ["", "1\u00a02", "1␣", "123456789"])
+def test_pictures_may_have_nothing_to_read(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 3)
+    (tmp_path / "labels.csv").write_text("path,label,x1,y1,x2,y2\n0.png,42,10,20,40,20\n1.png,,,,,\n2.png,17,,,,\n")
+    found = labels_of(tmp_path)
+    assert (found.steps, found.alphabet) == (2, "0123456789␣")
+    assert list(found.lengths.items()) == [(0, (1, 3)), (2, (2, 2))]
+    model = family_config("rnn-spn", downsample=1, steps=2, alphabet=found.alphabet, height=50, width=50)
+    examples = labelled_folder(tmp_path, model)
+    assert examples.labels.tolist() == [[4, 2], [10, 10], [1, 7]]
+    assert examples.centres is not None
+    assert np.isfinite(examples.centres).all((1, 2)).tolist() == [True, False, False]
+    with pytest.raises(DataError, match="line 3: expected 2 characters of 0123456789, got ''"):
+        labelled_folder(tmp_path, family_config("rnn-spn", steps=2))
+
+
+def test_labels_that_are_all_empty_teach_nothing(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 3, label="")
+    with pytest.raises(DataError, match="expected labels, and all are empty"):
+        labels_of(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["1\u00a02", "1␣", "123456789"])
 def test_a_label_that_cannot_be_is_taken_for_a_fault(tmp_path: Path, label: str) -> None:
     own_pictures(tmp_path, 3)
     (tmp_path / "labels.csv").write_text(f"path,label\n0.png,42\n1.png,{label}\n2.png,123\n")
-    expected = f"line 3: expected 1 to 8 characters that can be printed, none of them ␣; got {label!r}"
+    expected = f"line 3: expected up to 8 characters that can be printed, none of them ␣; got {label!r}"
     with pytest.raises(DataError, match=re.escape(expected)):
         labels_of(tmp_path)
     with pytest.raises(DataError, match=re.escape(f"expected up to 3 characters of 0123456789, got {label!r}")):

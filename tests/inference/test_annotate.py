@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -37,6 +38,13 @@ def test_one_shared_quadrilateral_has_one_colour(tmp_path):
 def test_without_attention_nothing_is_outlined(tmp_path):
     drawn = draw(*_read(tmp_path, handmade.metadata(family="conv", downsample=None)))
     assert not any(_has(drawn, colour) for colour in COLOURS)
+
+
+def test_an_empty_reading_says_so(tmp_path):
+    data, reading, facts = _read(tmp_path, handmade.METADATA)
+    empty, one = (draw(data, replace(reading, digits=digits, steps=()), facts) for digits in ("", "(nothing)"))
+    assert np.array_equal(empty, one)
+    assert not any(_has(empty, colour) for colour in COLOURS)
 
 
 @pytest.mark.parametrize("size", [(3, 2), (100, 100), (3000, 500)])
