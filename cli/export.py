@@ -49,7 +49,7 @@ def export(
     source = in_run(checkpoint) if checkpoint else find_model()
     say(_about(source), quiet=quiet)
     if file.suffix == to_ort.SUFFIX:
-        written = to_ort.export(source, file, opset, precision, bfloat16)
+        written = to_ort.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
     else:
         written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
     for line in _lines(written):

@@ -85,7 +85,7 @@ def check_parity(
     session = open_session(model)
     answers = {batch: read_with_onnxruntime(session, pictures, batch) for batch in batches}
     worst = {
-        name: max(_largest_difference(got[name], expected[name]) for got in answers.values())
+        name: max(largest_difference(got[name], expected[name]) for got in answers.values())
         for name in expected
         if name != contract.DIGITS
     }
@@ -93,7 +93,7 @@ def check_parity(
     if max(worst.values()) > TOLERANCE:
         exact = _read_with_torch(copy.deepcopy(network).double(), pictures)
         for name in allowed:
-            allowed[name] = max(TOLERANCE, ROUNDINGS * _largest_difference(expected[name], exact[name]))
+            allowed[name] = max(TOLERANCE, ROUNDINGS * largest_difference(expected[name], exact[name]))
     clear = _margin(expected[contract.PROBABILITIES]) > CLEAR_MARGIN
     if (blank := network.config.blank) is not None:  # which of two lengths is meant has to be clear too
         lengths = log_likelihoods(torch.from_numpy(expected[contract.PROBABILITIES]), blank)
@@ -101,7 +101,7 @@ def check_parity(
     faults = []
     for batch, got in answers.items():
         for name in worst:
-            difference = _largest_difference(got[name], expected[name])
+            difference = largest_difference(got[name], expected[name])
             if not difference <= allowed[name]:
                 faults.append(f"{name} by {difference:.3g} at batch {batch}, allowed {allowed[name]:.1g}")
         wrong = int((clear & (got[contract.DIGITS] != expected[contract.DIGITS])).sum())
@@ -120,7 +120,8 @@ def _margin(values: NDArray[Any]) -> NDArray[Any]:
     return margin
 
 
-def _largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
+def largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return how far two outputs are apart; infinitely where their shapes differ or one holds no number."""
     if got.shape != expected.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.abs(got - expected).max())

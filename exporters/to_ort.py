@@ -10,12 +10,23 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exporters import to_onnx
-from exporters.parity import check_parity, parity_pictures
+from exporters.parity import (
+    BATCHES,
+    TOLERANCE,
+    check_parity,
+    largest_difference,
+    open_session,
+    parity_pictures,
+    read_with_onnxruntime,
+)
 from exporters.precision import Precision
-from exporters.to_onnx import Export
+from exporters.to_onnx import MAX_ACCURACY_DROP, Export
 from rnnspn.contract import OPSET
-from rnnspn.errors import ConfigError, ModelFileError
+from rnnspn.errors import ConfigError, ModelFileError, ParityError
 from rnnspn.files import write_bytes, write_text
 
 SUFFIX = ".ort"
@@ -34,37 +45,52 @@ def export(
     target: Path,
     opset: int = OPSET,
     precision: Precision = "fp32",
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
     bfloat16: bool = False,
 ) -> Export:
     """Export a checkpoint's network to ORT format, and write the file only if it agrees with PyTorch itself.
+
+    One that computes with integers has to answer as the `.onnx` file does, which passed the accuracy gate.
 
     Args:
         checkpoint_path: A model or state file of a run.
         target: The `.ort` file to make or replace; its operator list comes to lie beside it.
         opset: Version of the standard operators.
-        precision: Only `fp32`. The converter widens weights of fewer bits; when it is kept from that, the runtime
-            does it for every picture, which takes ten times as long. Integers (`w8a8`) would be of use, but nobody has
-            checked them in a reduced build.
+        precision: `fp32` or `w8a8`. The converter widens weights that are only stored in fewer bits; when it is kept
+            from that, the runtime does it for every picture, which takes ten times as long.
+        max_accuracy_drop: Points of whole-sequence accuracy that integers may cost.
         bfloat16: Only False: it is for OpenVINO, which reads `.onnx` files.
 
     Returns:
         What was written.
 
     Raises:
-        ConfigError: Fewer bits were asked for.
+        ConfigError: Another precision was asked for.
         ModelFileError: The converter failed.
         ParityError: The graph, before or after the conversion, disagrees with PyTorch; no file was written.
         CheckpointError, DataError, MissingPackageError, OutputError: As for `to_onnx.export`.
     """
-    if precision != "fp32" or bfloat16:
+    if precision not in ("fp32", "w8a8") or bfloat16:
         asked = "--bfloat16" if bfloat16 else f"--precision {precision}"
-        raise ConfigError(f"expected fp32 for an .ort file, got {asked}; export an .onnx file with it instead")
-    made = to_onnx.make(checkpoint_path, target, opset)
+        raise ConfigError(f"expected fp32 or w8a8 for an .ort file, got {asked}; export an .onnx file with it instead")
+    made = to_onnx.make(checkpoint_path, target, opset, precision, max_accuracy_drop)
     content, operators = convert(made.content)
-    parity = check_parity(content, made.network, parity_pictures(made.network.config))
+    pictures, parity = parity_pictures(made.network.config), made.parity
+    if precision == "fp32":
+        parity = check_parity(content, made.network, pictures)
+    else:
+        _expect_same_answers(content, made.content, pictures)
     write_text(operators_file(target), f"# The operators of {target.name}, for --include_ops_by_config.\n{operators}")
     write_bytes(target, content)
-    return Export(target, len(content), made.nodes, parity, {}, (operators_file(target),))
+    return Export(target, len(content), made.nodes, parity, made.costs, (operators_file(target),))
+
+
+def _expect_same_answers(converted: bytes, model: bytes, pictures: NDArray[np.uint8]) -> None:
+    got, expected = (read_with_onnxruntime(open_session(one), pictures, BATCHES[-1]) for one in (converted, model))
+    for name, answers in expected.items():
+        difference = largest_difference(got[name], answers)
+        if difference > TOLERANCE:
+            raise ParityError(f"ONNX Runtime's converter changed {name} by {difference:.3g}; no file was written")
 
 
 def convert(model: bytes) -> tuple[bytes, str]:

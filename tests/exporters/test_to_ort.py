@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from onnx import numpy_helper
 from cli import console
 from cli.main import app
 from exporters import to_onnx, to_ort
+from exporters.integers import quantise
 from exporters.to_onnx import Export, Made
 from exporters.to_ort import convert, export, operators_file
 from rnnspn import contract
@@ -121,11 +123,45 @@ def test_a_converter_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
         convert(b"no model")
 
 
+@pytest.fixture(scope="module")
+def integers(made: Made) -> Made:
+    model = onnx.ModelProto.FromString(made.content)
+    pictures = np.random.default_rng(2).integers(0, 256, (64, 100, 100), np.uint8)
+    return replace(made, content=quantise(model, pictures).SerializeToString())
+
+
+def test_a_file_that_computes_with_integers_answers_as_its_onnx_file_does(
+    integers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(to_onnx, "make", lambda *given: (asked.extend(given), integers)[1])
+    done = export(CHECKPOINT, tmp_path / "model.ort", precision="w8a8", max_accuracy_drop=0.3)
+    assert asked[-2:] == ["w8a8", 0.3]
+    pictures = np.random.default_rng(1).integers(0, 256, (5, 100, 100), np.uint8)
+    ours, theirs = (
+        session(model).run(None, {"images": pictures}) for model in (done.path.read_bytes(), integers.content)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+    assert "QLinearConv" in done.beside[0].read_text()
+    assert done.size_bytes < len(integers.content) * 1.2
+
+
+def test_a_conversion_of_integers_that_changes_answers_leaves_no_file(
+    integers: Made, converted: tuple[bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_onnx, "make", lambda *_: integers)
+    monkeypatch.setattr(to_ort, "convert", lambda _: converted)  # of the network in float32
+    with pytest.raises(ParityError, match="converter changed digits by"):
+        export(CHECKPOINT, tmp_path / "model.ort", precision="w8a8")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
         ({"precision": "int8"}, "--precision int8"),
-        ({"precision": "w8a8"}, "--precision w8a8"),
+        ({"precision": "fp16"}, "--precision fp16"),
         ({"bfloat16": True}, "--bfloat16"),
     ],
 )
