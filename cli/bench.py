@@ -37,14 +37,20 @@ def bench(
         list[str] | None,  # of Provider, of which Typer makes no lists
         typer.Option(
             parser=_provider,
-            metavar=f"[{'|'.join(_PROVIDERS)}]",
+            metavar=f"<{'|'.join(_PROVIDERS)}>",
             help="What runs the model; give it several times to compare.",
             show_default="auto",
         ),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=4096, help="Pictures a call; give it several times.", show_default="1 and the best"),
+        typer.Option(
+            min=1,
+            max=4096,
+            metavar="<int>",
+            help="Pictures a call; give it several times.",
+            show_default="1 and the best",
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.05, max=600, help="How long each figure is measured.")] = 2.0,
     against: Annotated[

@@ -207,9 +207,13 @@ def report(error: BaseException, *, debug: bool) -> int:
         return error.exit_code
     usage: Callable[[], str] | None = getattr(error, "format_message", None)
     if usage is not None:  # Typer's usage errors; it carries its own copy of click, so their class has no public name
+        said = usage()
+        if type(error).__name__ == "NoArgsIsHelpError":  # `rnnspn data`
+            typer.echo(said)
+            return 0
         context: Any = getattr(error, "ctx", None)
         command = context.command_path if context else "rnnspn"
-        complain(f"{usage().rstrip('.')}; see {command} --help")
+        complain(f"{said.rstrip('.?').replace('Value error, ', '')}; see {command} --help")
         return 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # --help > /dev/full
         complain(f"cannot write: {error.strerror}; choose another place or free this one")

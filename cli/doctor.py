@@ -22,7 +22,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:
         for finding in findings:
-            mend = f"; to mend: {finding.mend}" if finding.mend else ""
+            mend = f"; {'to mend: ' if finding.state == 'broken' else ''}{finding.mend}" if finding.mend else ""
             typer.echo(f"{_MARKS[finding.state]:2}  {finding.what:31} {finding.detail}{mend}")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(ProviderError.exit_code)

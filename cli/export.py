@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def export(
     file: Annotated[
-        Path, typer.Argument(help="The .onnx file to write, or an .ort file for reduced builds of ONNX Runtime.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The .onnx file to write, or an .ort file for reduced builds of ONNX Runtime."
+        ),
     ],
     checkpoint: Annotated[
         Path | None, typer.Option(help="A run's folder or checkpoint.", show_default="the newest under runs/")

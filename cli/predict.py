@@ -13,7 +13,9 @@ from rnnspn.inference.providers import Provider
 
 
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, @list.txt, or - for paths on stdin.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders, globs, @list.txt, or - for paths on stdin.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(help="An .onnx file, or 'bundled'.", show_default="./model.onnx if there is one, else bundled"),
@@ -21,7 +23,11 @@ def predict(
     provider: Annotated[Provider, typer.Option(help="What runs the model.")] = "auto",
     format_: Annotated[
         Literal["table", "text", "jsonl", "csv"] | None,
-        typer.Option("--format", help="Form of the results.", show_default="table on a terminal, else text"),
+        typer.Option(
+            "--format",
+            help="Form of the results.",
+            show_default="by --output's ending; else table on a terminal, or text",
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -56,6 +62,8 @@ def predict(
     listed = inputs.collect(paths, sys.stdin.buffer)
     if file is not None:
         output.expect_no_picture([file], listed)
+        if file.suffix.lower() in inputs.SUFFIXES:
+            raise InputError(f"expected a file for results with --output, got one that ends as pictures do: {file}")
     predictor = Predictor.load(model or model_file.default(), provider=provider)
     say(f"model: {predictor.model.summary}", quiet=quiet)
     say(f"provider: {predictor.engine.summary}", quiet=quiet)

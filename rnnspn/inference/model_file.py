@@ -115,7 +115,7 @@ def checked(place: Path, content: bytes) -> ModelFile:
 def _read(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ModelFileError(f"there is no model {path}; make one with rnnspn export, or use --model {BUNDLED}")
+            raise ModelFileError(f"there is no model {path}; make one with rnnspn export, or name '{BUNDLED}'")
         if not path.is_file():
             raise ModelFileError(f"expected an .onnx file, got a folder or device: {path}")
         size = path.stat().st_size

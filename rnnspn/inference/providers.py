@@ -152,7 +152,7 @@ def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precisio
         raise
     except Exception as error:
         raise ProviderError(f"OpenVINO does not start here: {one_line(error)}; {mend}") from error
-    raise ProviderError(f"{NO_PROCESSOR}; use --provider cpu")
+    raise ProviderError(f"{NO_PROCESSOR}; --provider cpu runs here, without bfloat16")
 
 
 def _openvino_devices(runtime: Any) -> list[Any]:

@@ -191,9 +191,7 @@ def find_model(runs: Path = Path("runs")) -> Path:
     """
     models = sorted(runs.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
     if not models:
-        raise CheckpointError(
-            f"no trained model under {runs}/; train one with 'rnnspn train' or name it with --checkpoint"
-        )
+        raise CheckpointError(f"no trained model under {runs}/; train one with 'rnnspn train', or name one")
     return models[-1]
 
 

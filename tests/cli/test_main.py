@@ -64,8 +64,23 @@ def test_commands_for_exported_files_never_import_torch(arguments):
 def test_no_command_shows_the_help_and_the_version_is_the_packages(capsys):
     assert console.run(app, []) == 0
     assert "predict" in capsys.readouterr().out
+    assert console.run(app, ["data"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: rnnspn data ")
     assert console.run(app, ["--version"]) == 0
     assert capsys.readouterr().out == f"rnnspn {rnnspn.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prect"], "error: No such command 'prect'. Did you mean 'predict', 'inspect'; see rnnspn --help\n"),
+        (["predict", "a.png", "--format", "xml"], "error: Invalid value for '--format': 'xml' is not one of "),
+    ],
+)
+def test_usage_errors_are_plain_words(arguments, said, capfd):
+    console.stderr.cache_clear()
+    assert console.run(app, arguments) == 2
+    assert capfd.readouterr().err.startswith(said)
 
 
 @pytest.mark.parametrize(

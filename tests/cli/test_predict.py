@@ -352,6 +352,13 @@ def test_only_a_file_with_a_record_for_every_picture_can_be_gone_on_with(run, pi
     )
 
 
+def test_results_go_to_no_file_that_is_named_like_a_picture(run, pictures, model_path, tmp_path):
+    other = tmp_path / "meter.PNG"
+    other.write_bytes(b"a picture that is not read")
+    _assert_one_line(run("predict", pictures, "--model", model_path, "--output", other), 2, "ends as pictures do")
+    assert other.read_bytes() == b"a picture that is not read"
+
+
 def test_a_run_stopped_by_sigterm_is_gone_on_with(run, pictures, model_path, tmp_path):
     many, output, expected = tmp_path / "many", tmp_path / "out.csv", tmp_path / "expected.csv"
     many.mkdir()
