@@ -35,7 +35,7 @@ examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime
 	  && echo "$(HEADERS_SHA256)  com.github.asus4.onnxruntime-0.4.9.tgz" | sha256sum --check --quiet \
 	  && tar -xzf *.tgz --wildcards --strip-components 7 '*-simulator/onnxruntime.framework/Headers/*.h' && rm *.tgz
 
-torture: $(VENV)/.dev ## try to break it, for an hour; writes docs/reliability.md
+torture: $(VENV)/.dev ## try to break it, for twenty minutes; writes docs/reliability.md
 	$(BIN)/python -m tests.torture
 
 fuzz: $(VENV)/.fuzz ## look for pictures and models that are not survived, for twenty minutes (Linux)
