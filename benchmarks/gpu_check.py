@@ -34,6 +34,7 @@ from rnnspn.errors import RnnspnError
 from rnnspn.inference import diagnosis, model_file, providers, session, timing
 from rnnspn.inference.buffers import SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.pooling import pooled_first
 from rnnspn.inference.session import Engine
 from rnnspn.training import runs
 from rnnspn.training.recipes import RECIPES
@@ -43,12 +44,20 @@ PICTURES = 4096
 BATCHES = (1, 64, 256, 1024, 4096)
 COMPILED_BATCHES = (1024,)
 """Each takes a minute to compile."""
-TOLERANCE = 1e-4
 CLEAR_MARGIN = 1e-3
+TOLERANCE = CLEAR_MARGIN / 2
+"""Of a probability or an element of theta: what cannot change a clear digit. Sums come in another order on a GPU."""
 _TIMED = 5
 """Groups of training steps that are timed."""
 SHAPE_GLUE = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Constant"}
 """What the runtime may leave to the CPU: arithmetic with sizes; our graph has none of it."""
+OUR_SETTINGS = {"use_tf32": "0", "enable_cuda_graph": "1", "cudnn_conv_algo_search": "HEURISTIC"}
+OTHER_SETTINGS: tuple[dict[str, str], ...] = (
+    {},
+    {"cudnn_conv_algo_search": "EXHAUSTIVE"},
+    {"prefer_nhwc": "1"},
+    {"prefer_nhwc": "1", "fuse_conv_bias": "1"},  # in NCHW the latter breaks recorded kernels
+)
 FULL_NAMES = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
@@ -73,12 +82,15 @@ def main() -> None:
     checks: dict[str, Callable[[], Any]] = {
         "doctor": lambda: [finding.to_dict() for finding in diagnosis.diagnose()],
         "parity": lambda: parity(engine, session.open_engine(model, "cpu"), pictures),
-        "placement": lambda: placement(model.content, options.provider, pictures[:64]),
+        "placement": lambda: placement(
+            pooled_first(model.content) if on_gpu else model.content, options.provider, pictures[:64]
+        ),
         "throughput": lambda: throughput(engine, pictures, options.seconds),
         "tf32": lambda: tf32(model, pictures, options.seconds) if on_gpu else None,
         "resident": lambda: resident(model, options.provider, pictures, options.seconds),
         "resident_tf32": lambda: resident(model, "cuda-tf32", pictures, options.seconds) if on_gpu else None,
         "settings": lambda: settings(model.content, pictures, options.seconds) if on_gpu else None,
+        "kernels": lambda: kernels(model, pictures) if on_gpu else None,
         "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds, engine.workers),
         "training": lambda: training(on_gpu),
         "pytorch": lambda: pytorch(options.model, options.provider, pictures, options.seconds),
@@ -167,19 +179,42 @@ def resident(model: ModelFile, provider: str, pictures: np.ndarray, seconds: flo
 
 
 def settings(content: bytes, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
-    """Time other settings of the provider than ours, without copies, at the largest sizes."""
-    rows = []
-    for search, nhwc in itertools.product(("HEURISTIC", "EXHAUSTIVE"), (0, 1)):
-        chosen = {"use_tf32": "0", "enable_cuda_graph": "1", "cudnn_conv_algo_search": search, "prefer_nhwc": str(nhwc)}
-        runner = BufferedSession(
-            onnxruntime.InferenceSession(content, providers=[(FULL_NAMES["cuda"], chosen)]), "cuda"
-        )
-        for size in SIZES[-2:]:
-            part = pictures[:size]
-            runner.run(part)
-            timed = timing.measure_calls(lambda batch, runner=runner: runner.repeat(len(batch)), [part], 1, seconds)
-            rows.append({"search": search, "prefer_nhwc": nhwc} | timed.to_dict())
+    """Time other settings of the provider than ours, and the graph as it is in the file, without copies."""
+    rows: list[dict[str, Any]] = []
+    for graph, others in itertools.product(("pooled first", "as in the file"), OTHER_SETTINGS):
+        chosen = OUR_SETTINGS | others
+        tried = {"graph": graph} | others
+        try:
+            model = pooled_first(content) if graph == "pooled first" else content
+            opened = onnxruntime.InferenceSession(model, providers=[(FULL_NAMES["cuda"], chosen)])
+            runner = BufferedSession(opened, "cuda")
+            for size in SIZES[-2:]:
+                part = pictures[:size]
+                runner.run(part)
+                timed = timing.measure_calls(lambda batch, runner=runner: runner.repeat(len(batch)), [part], 1, seconds)
+                rows.append(tried | timed.to_dict())
+        except Exception as error:  # a setting that is refused is a result, too
+            rows.append(tried | {"failure": f"{type(error).__name__}: {error}"})
     return rows
+
+
+def kernels(model: ModelFile, pictures: np.ndarray, repeats: int = 20) -> list[dict[str, Any]]:
+    """Say which kernels take how many ms of a batch of the largest size."""
+    size = SIZES[-1]
+    session = BufferedSession(providers.open_session(model.content, "cuda", model.path), "cuda")
+    session.run(pictures[:size])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(repeats):
+            session.repeat(size)
+    found = sorted(profile.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+    return [
+        {
+            "kernel": kernel.key[:160],
+            "calls": kernel.count / repeats,
+            "ms": kernel.self_device_time_total / 1000 / repeats,
+        }
+        for kernel in found
+    ]
 
 
 def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float, workers: int) -> list[dict[str, Any]]:

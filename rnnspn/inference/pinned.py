@@ -34,7 +34,11 @@ def pinned(shape: tuple[int, ...]) -> "NDArray[np.uint8]":
     import numpy as np
 
     size = math.prod(shape)
-    address = _LEFT[size].pop() if _LEFT[size] else _allocated(size)
+    address: int | None
+    try:
+        address = _LEFT[size].pop()
+    except IndexError:
+        address = _allocated(size)
     if not address:
         return np.zeros(shape, np.uint8)
     memory = (ctypes.c_uint8 * size).from_address(address)

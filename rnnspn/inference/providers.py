@@ -14,6 +14,7 @@ from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
 from rnnspn.inference import pinned
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.layout import channel_block, filled
+from rnnspn.inference.pooling import pooled_first
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -86,6 +87,7 @@ def _on_cuda(runtime: Any, model: bytes, options: "SessionOptions", tf32: bool) 
     if not driver:
         raise ProviderError("no NVIDIA driver runs on this machine; see that nvidia-smi works, or use --provider cpu")
     missed = io.StringIO()
+    model = pooled_first(model)
     try:
         # Libraries from the pip packages are only found when they are loaded beforehand; it prints what it misses.
         with contextlib.redirect_stdout(missed):

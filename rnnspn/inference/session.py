@@ -98,7 +98,13 @@ class Engine:
         Raises:
             ModelFileError: The model fails while it runs, or its outputs break the contract.
             ProviderError: The same on another provider than the CPU.
+            ValueError: The pictures are not as the model takes them.
         """
+        size = self.model.metadata.height, self.model.metadata.width
+        if images.dtype != np.uint8 or images.shape[1:] != size or not len(images):
+            raise ValueError(
+                f"expected pictures, uint8 (N, {size[0]}, {size[1]}), one or more; got {images.dtype} {images.shape}"
+            )
         runner = self._take()
         try:
             outputs = runner(images)

@@ -95,6 +95,18 @@ def test_sessions_are_made_only_when_they_are_needed(model, monkeypatch):
     assert len(made) <= engine.workers
 
 
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "pictures",
+    [np.zeros((2, 100, 100), np.float32), np.zeros((2, 1, 100), np.uint8), np.zeros((0, 100, 100), np.uint8)],
+    ids=["floats", "another size", "none"],
+)
+def test_pictures_of_another_kind_are_refused_everywhere(model, monkeypatch, provider, pictures):
+    _runtime(monkeypatch, BOTH, BOTH)
+    with pytest.raises(ValueError, match=r"expected pictures, uint8 \(N, 100, 100\), one or more; got "):
+        open_engine(model, provider).run(pictures)
+
+
 @pytest.mark.parametrize("provider", ["auto", "cuda"])
 def test_cuda_is_taken_where_the_session_says_it_is_active(model, monkeypatch, capsys, provider):
     _runtime(monkeypatch, BOTH, BOTH)

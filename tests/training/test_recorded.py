@@ -9,6 +9,7 @@ from rnnspn.training.checkpoint import RunConfig
 from rnnspn.training.learner import Learner
 from rnnspn.training.processes import Processes
 from rnnspn.training.recipes import train_config
+from rnnspn.training.recorded import RecordedStep
 from rnnspn.training.sources import training_batches
 
 pytestmark = [
@@ -26,6 +27,9 @@ def trained(config: RunConfig, steps: int = STEPS, *, record: bool) -> dict[str,
     learner.network.train()
     for step, pictures in enumerate(ahead(supply(config, device), range(steps), device)):
         learner.take_step(step, pictures)
+    if record:
+        assert isinstance(learner._step, RecordedStep)
+        assert learner._step._graph is not None
     return {name: tensor.clone() for name, tensor in learner.state().items() if not name.startswith("optimiser/")}
 
 
@@ -38,13 +42,17 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave nothing to chance but the order of sums."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # and put back what a learner sets
 
 
 @pytest.mark.parametrize("recipe", ["best", "paper"])
 @pytest.mark.parametrize("family", ["rnn-spn", "ffn-spn", "conv"])
 def test_recorded_steps_learn_what_others_do(family: str, recipe: str) -> None:
     model = family_config(family)
-    train = train_config(recipe, model, batch=32, dropout=0.3, precision="float32", distortion=0.0)
+    train = train_config(
+        recipe, model, batch=32, epoch_images=32 * STEPS, dropout=0.3, dropout_ramp_epochs=1, precision="float32",
+        distortion=0.0,
+    )  # fmt: skip
     config = RunConfig(model, DataConfig(), train)
     begun = trained(config, 0, record=False)
     recorded, plain, again = (trained(config, record=record) for record in (True, False, False))
