@@ -12,7 +12,11 @@ from rnnspn.models.layers import Dropout, conv, conv_size, dense, pool_size
 
 
 class Classifier(nn.Module):
-    """Three convolutions, a dense layer and one softmax layer per digit it has to name."""
+    """Three convolutions, a dense layer and one softmax layer per digit it has to name.
+
+    Dropout stands where the authors' code has it, after the first two convolutions; the paper's table has it after all
+    three.
+    """
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
