@@ -93,6 +93,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PIP) --editable '.[cpu,openvino,train,dev]'
 	@touch $@
 
+$(VENV)/.fuzz $(VENV)/.mutation: $(VENV)/.%: $(VENV)/.dev
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
 $(VENV)/.gpu: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)/gpu
 	$(VENV)/gpu/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu,train]'
