@@ -78,30 +78,11 @@ def main() -> None:
     except RnnspnError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    on_gpu = options.provider == "cuda"
-    checks: dict[str, Callable[[], Any]] = {
-        "doctor": lambda: [finding.to_dict() for finding in diagnosis.diagnose()],
-        "parity": lambda: parity(engine, session.open_engine(model, "cpu"), pictures),
-        "placement": lambda: placement(
-            pooled_first(model.content) if on_gpu else model.content, options.provider, pictures[:64]
-        ),
-        "throughput": lambda: throughput(engine, pictures, options.seconds),
-        "tf32": lambda: tf32(model, pictures, options.seconds) if on_gpu else None,
-        "resident": lambda: resident(model, options.provider, pictures, options.seconds),
-        "resident_tf32": lambda: resident(model, "cuda-tf32", pictures, options.seconds) if on_gpu else None,
-        "settings": lambda: settings(model.content, pictures, options.seconds) if on_gpu else None,
-        "kernels": lambda: kernels(model, pictures) if on_gpu else None,
-        "defaults": lambda: defaults(model.content, options.provider, pictures, options.seconds, engine.workers),
-        "training": lambda: training(on_gpu),
-        "pytorch": lambda: pytorch(options.model, options.provider, pictures, options.seconds),
-        "pytorch_tf32": lambda: (
-            pytorch(options.model, "cuda", pictures, options.seconds, tf32=True) if on_gpu else None
-        ),
-    }
+    checks = checks_of(engine, options.model, pictures, options.seconds)
     results: dict[str, Any] = {
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": describe(),
-        "device": torch.cuda.get_device_name() if on_gpu else "CPU",
+        "device": torch.cuda.get_device_name() if engine.provider == "cuda" else "CPU",
         "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
         "model_sha256": model.sha256,
     }
@@ -118,6 +99,34 @@ def main() -> None:
         print(f"{name}: {json.dumps(results[name])}", flush=True)
     if not all(result.get("passed", True) for result in results.values() if isinstance(result, dict)):
         raise SystemExit(1)
+
+
+def checks_of(engine: Engine, name: str, pictures: np.ndarray, seconds: float) -> dict[str, Callable[[], Any]]:
+    """Return the checks of an engine and of the model of that name, each to be called; on the CPU, fewer of them.
+
+    Those that compile take minutes and come last.
+    """
+    model, provider = engine.model, engine.provider
+    everywhere: dict[str, Callable[[], Any]] = {
+        "doctor": lambda: [finding.to_dict() for finding in diagnosis.diagnose()],
+        "parity": lambda: parity(engine, session.open_engine(model, "cpu"), pictures),
+        "placement": lambda: placement(model.content, provider, pictures[:64]),
+        "throughput": lambda: throughput(engine, pictures, seconds),
+        "resident": lambda: resident(model, provider, pictures, seconds),
+        "defaults": lambda: defaults(model.content, provider, pictures, seconds, engine.workers),
+        "training": lambda: training(provider == "cuda"),
+    }
+    compiling: dict[str, Callable[[], Any]] = {"pytorch": lambda: pytorch(name, provider, pictures, seconds)}
+    if provider != "cuda":
+        return everywhere | compiling
+    on_a_gpu: dict[str, Callable[[], Any]] = {
+        "kernels": lambda: kernels(model, pictures),
+        "settings": lambda: settings(model.content, pictures, seconds),
+        "tf32": lambda: tf32(model, pictures, seconds),
+        "resident_tf32": lambda: resident(model, "cuda-tf32", pictures, seconds),
+    }
+    compiling["pytorch_tf32"] = lambda: pytorch(name, "cuda", pictures, seconds, tf32=True)
+    return everywhere | on_a_gpu | compiling
 
 
 def parity(engine: Engine, reference: Engine, pictures: np.ndarray) -> dict[str, Any]:
@@ -139,7 +148,8 @@ def parity(engine: Engine, reference: Engine, pictures: np.ndarray) -> dict[str,
 
 
 def placement(content: bytes, provider: str, pictures: np.ndarray) -> dict[str, Any]:
-    """Read from a profile which provider ran every node."""
+    """Read from a profile which provider ran every node, of the graph as it is loaded there."""
+    content = pooled_first(content) if provider == "cuda" else content
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True
