@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnspn import contract
+from rnnspn.alphabet import described
 from rnnspn.contract import ModelMetadata
 from rnnspn.errors import ModelFileError
 
@@ -45,9 +46,11 @@ class ModelFile:
 
     @property
     def summary(self) -> str:
-        """Name the model in one line: its file, family, down-sampling factor and SHA-256."""
-        downsample = "" if self.metadata.downsample is None else f", d={self.metadata.downsample}"
-        return f"{self.path} ({self.metadata.family}{downsample}, sha256 {self.sha256[:12]})"
+        """Name the model in one line: its file, family, down-sampling factor, what it reads, and SHA-256."""
+        about = self.metadata
+        downsample = "" if about.downsample is None else f", d={about.downsample}"
+        reads = described(about.steps, about.alphabet)
+        return f"{self.path} ({about.family}{downsample}, reads {reads}, sha256 {self.sha256[:12]})"
 
 
 def bundled() -> Path:

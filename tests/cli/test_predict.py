@@ -78,7 +78,7 @@ def test_what_runs_is_said_on_stderr_and_results_go_to_stdout(run, pictures, mod
     assert result.code == 0
     assert json.loads(result.stdout)["digits"] == "120"
     model, provider, tally = result.stderr.splitlines()
-    assert model.startswith(f"model: {model_path} (rnn-spn, d=3, sha256 ")
+    assert model.startswith(f"model: {model_path} (rnn-spn, d=3, reads 3 characters of 0123456789, sha256 ")
     assert provider == "provider: cpu (as asked)"
     assert tally == "1 of 1 pictures read"
 

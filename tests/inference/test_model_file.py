@@ -294,7 +294,10 @@ def test_a_file_that_cannot_be_read_is_told_with_the_reason(model_path, monkeypa
 )
 def test_a_model_is_summed_up_in_one_line_and_shown_without_its_content(tmp_path, facts, named):
     loaded = model_file.load(_saved(handmade.build(handmade.metadata(**facts)), tmp_path))
-    assert loaded.summary == f"{tmp_path / 'changed.onnx'} ({named}, sha256 {loaded.sha256[:12]})"
+    assert (
+        loaded.summary
+        == f"{tmp_path / 'changed.onnx'} ({named}, reads 3 characters of 0123456789, sha256 {loaded.sha256[:12]})"
+    )
     assert len(repr(loaded)) < 2000
 
 
