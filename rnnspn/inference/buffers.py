@@ -47,6 +47,11 @@ class _Buffers(NamedTuple):
     options: Any
 
 
+def _taken(count: int) -> int:
+    """Return how many of so many pictures go together: the largest buffers, if more than half empty, cost more."""
+    return min(count, SIZES[-1] if count > SIZES[-1] // 2 else SIZES[-2])
+
+
 class BufferedSession:
     """Runs a session on the buffers of its device, for any number of threads at a time.
 
@@ -66,8 +71,11 @@ class BufferedSession:
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return the outputs, by name, of uint8 (N, H, W)."""
-        largest = SIZES[-1]
-        coming = [self._submit(images[first : first + largest]) for first in range(0, len(images), largest)]
+        coming, first = [], 0
+        while first < len(images):
+            last = first + _taken(len(images) - first)
+            coming.append(self._submit(images[first:last]))
+            first = last
         parts = [part.result() for part in coming]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

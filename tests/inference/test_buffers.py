@@ -36,6 +36,19 @@ def test_batches_between_and_beyond_the_sizes_read_as_without_buffers(plain, pic
     same(BufferedSession(plain, "cpu").run(pictures[:count]), plain, pictures[:count])
 
 
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(1, [1]), (200, [200]), (256, [256]), (300, [256, 44]), (513, [513]), (1024, [1024]), (1500, [1024, 256, 220])],
+)
+def test_the_largest_buffers_are_used_when_they_are_more_than_half_full(plain, pictures, monkeypatch, count, parts):
+    session, taken = BufferedSession(plain, "cpu"), []
+    submit = session._submit
+    monkeypatch.setattr(session, "_submit", lambda part: (taken.append(len(part)), submit(part))[1])
+    many = np.resize(pictures, (count, *pictures.shape[1:]))
+    same(session.run(many), plain, many)
+    assert taken == parts
+
+
 def test_what_was_read_before_stays_as_it_was(plain, pictures):
     session = BufferedSession(plain, "cpu")
     first = session.run(pictures[:5])
