@@ -62,6 +62,14 @@ def compute_the_biases(graph: onnx.GraphProto) -> None:
             node.input[2] = node.input[2].replace("bias", "computed")
 
 
+def leave_the_biases_out(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type == "Conv":
+            del node.input[2]
+    for tensor in [tensor for tensor in graph.initializer if tensor.name.startswith("bias")]:
+        graph.initializer.remove(tensor)
+
+
 def give_places_too(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type == "MaxPool":
@@ -79,7 +87,9 @@ def read_a_convolution_twice(graph: onnx.GraphProto) -> None:
         graph.output.append(helper.make_tensor_value_info(f"other{number}", TensorProto.FLOAT, [*"NCHW"]))
 
 
-@pytest.mark.parametrize("change", [compute_the_biases, give_places_too, show_what_is_pooled, read_a_convolution_twice])
+@pytest.mark.parametrize(
+    "change", [compute_the_biases, leave_the_biases_out, give_places_too, show_what_is_pooled, read_a_convolution_twice]
+)
 def test_what_cannot_be_turned_is_left_as_it_is(change: Callable[[onnx.GraphProto], None]) -> None:
     model = changed(chain("Relu", "MaxPool"), change)
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
