@@ -12,7 +12,7 @@ import numpy as np
 from machine import MODEL, describe
 
 from rnnspn.data.authors_2015 import authors_2015_placement
-from rnnspn.data.examples import held_out
+from rnnspn.data.held_out import held_out
 from rnnspn.evaluation import exported
 from rnnspn.scores import Score, wilson_interval
 

@@ -53,7 +53,8 @@ def evaluate(
     if report is not None:
         console.needs("train", "matplotlib")
     from rnnspn.config import SYNTHESIS
-    from rnnspn.data.examples import held_out, labelled_folder
+    from rnnspn.data.held_out import held_out
+    from rnnspn.data.labelled_folder import labelled_folder
     from rnnspn.scores import Score, Surest
 
     subject = _open(model, provider)

@@ -131,7 +131,7 @@ def train(
 
 def _about(folder: Path, steps: int) -> "Iterator[str]":
     """Say what the labels of a folder are like, and name the lines of what may be a slip of the pen."""
-    from rnnspn.data.examples import labels_of
+    from rnnspn.data.labelled_folder import labels_of
 
     labels = labels_of(folder)
     named = "".join(labels.characters)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from exporters.onnx_graph import GRID, exchange
 from rnnspn import contract
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig
-from rnnspn.data.examples import labelled_folder, sequences
+from rnnspn.data.held_out import sequences
+from rnnspn.data.labelled_folder import labelled_folder
 from rnnspn.data.mnist import load_mnist
 from rnnspn.training.checkpoint import RunConfig
 

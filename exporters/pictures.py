@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnspn.data.examples import DIGITS
+from rnnspn.alphabet import DIGITS
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import DIGIT, Sequences
 from rnnspn.errors import DataError

@@ -20,7 +20,9 @@ from exporters.onnx_graph import GRID
 from exporters.parity import read_with_onnxruntime
 from rnnspn import contract
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig
-from rnnspn.data.examples import Examples, labelled_folder, sequences
+from rnnspn.data.examples import Examples
+from rnnspn.data.held_out import sequences
+from rnnspn.data.labelled_folder import labelled_folder
 from rnnspn.data.mnist import load_mnist
 from rnnspn.errors import ParityError
 from rnnspn.inference.providers import open_session

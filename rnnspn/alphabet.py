@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+DIGITS = "0123456789"
+
 BLANK = "\u2423"
 """What is read after the end, by models of sequences of different lengths: the last character of their alphabet."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rnnspn.config import AUTHORS_2015
-from rnnspn.data.examples import held_out
+from rnnspn.data.held_out import held_out
 from rnnspn.errors import CheckpointError, ConfigError
 from rnnspn.files import write_text
 from rnnspn.scores import Score, wilson_interval

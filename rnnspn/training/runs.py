@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig, family_config
-from rnnspn.data.examples import labels_of
+from rnnspn.data.labelled_folder import labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.recipes import default_source, train_config

@@ -8,7 +8,9 @@ import torch
 
 from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig, ModelConfig, TrainConfig
 from rnnspn.data.authors_2015 import authors_2015
-from rnnspn.data.examples import Examples, fits_authors_2015, held_out, labelled_folder, sequences
+from rnnspn.data.examples import Examples
+from rnnspn.data.held_out import fits_authors_2015, held_out, sequences
+from rnnspn.data.labelled_folder import labelled_folder
 from rnnspn.data.mnist import load_mnist
 from rnnspn.errors import ConfigError, DataError
 from rnnspn.training.batches import WHOLE, Batches, FixedBatches, Pictures, Share, SynthesisedBatches

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from rnnspn.config import AUTHORS_2015, DataConfig, family_config
-from rnnspn.data.examples import labelled_folder
+from rnnspn.data.labelled_folder import labelled_folder
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
