@@ -51,7 +51,6 @@ _TIMED = 5
 """Groups of training steps that are timed."""
 SHAPE_GLUE = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Constant"}
 """What the runtime may leave to the CPU: arithmetic with sizes; our graph has none of it."""
-OUR_SETTINGS = {"use_tf32": "0", "enable_cuda_graph": "1", "cudnn_conv_algo_search": "HEURISTIC"}
 OTHER_SETTINGS: tuple[dict[str, str], ...] = (
     {},
     {"cudnn_conv_algo_search": "EXHAUSTIVE"},
@@ -192,7 +191,7 @@ def settings(content: bytes, pictures: np.ndarray, seconds: float) -> list[dict[
     """Time other settings of the provider than ours, and the graph as it is in the file, without copies."""
     rows: list[dict[str, Any]] = []
     for graph, others in itertools.product(("pooled first", "as in the file"), OTHER_SETTINGS):
-        chosen = OUR_SETTINGS | others
+        chosen = providers.cuda_settings(tf32=False, recording=True) | others
         tried = {"graph": graph} | others
         try:
             model = pooled_first(content) if graph == "pooled first" else content

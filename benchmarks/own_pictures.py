@@ -3,7 +3,7 @@
 Draws pictures of a meter: dark printed digits on light paper, in one line that is turned, moved and sized anew each
 time, among lines and specks, with noise; then runs `train`, `export` and `evaluate` on them as a user would.
 
-Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--places] [--digits 5] [--epochs N]
+Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--places] [--length 5] [--epochs N]
        [--empty 0.1] [--start-from bundled] [--keep FOLDER]
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 _KEEPING_ZEROS = ("Relu", "MaxPool")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
@@ -81,10 +81,15 @@ def filled(model: bytes, block: int) -> bytes:
         if node.output:
             nodes += padding.pop(node.output[0], [])
         nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.ClearField("value_info")  # sizes of before
-    content: bytes = proto.SerializeToString()
+    return with_nodes(proto, nodes)
+
+
+def with_nodes(model: "ModelProto", nodes: "list[NodeProto]") -> bytes:
+    """Return a model with other nodes, serialised."""
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.ClearField("value_info")  # sizes of before
+    content: bytes = model.SerializeToString()
     return content
 
 

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rnnspn.inference.layout import with_nodes
+
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
@@ -49,11 +51,7 @@ def pooled_first(model: bytes) -> bytes:
     if not replaced:
         return model
     nodes = [one for node in graph.node for one in replaced.get(node.output[0] if node.output else "", [node])]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.ClearField("value_info")  # sizes of before
-    content: bytes = proto.SerializeToString()
-    return content
+    return with_nodes(proto, nodes)
 
 
 def _readers(graph: "GraphProto") -> "defaultdict[str, list[NodeProto | None]]":

@@ -119,14 +119,19 @@ def _missing(printed: io.StringIO) -> str:
     return f"{' '.join(failures[0].split())[:200].rstrip('.')}; {mend}" if failures else mend
 
 
-def _cuda_session(
-    runtime: Any, model: bytes, options: "SessionOptions", tf32: bool, recording: bool
-) -> "InferenceSession":
-    settings = {
+def cuda_settings(*, tf32: bool, recording: bool) -> dict[str, str]:
+    """Return the options of the CUDA provider: whether it multiplies in TensorFloat-32 and records its kernels."""
+    return {
         "use_tf32": str(int(tf32)),
         "enable_cuda_graph": str(int(recording)),
         "cudnn_conv_algo_search": "HEURISTIC",  # no trial of every algorithm at the first batch of each size
     }
+
+
+def _cuda_session(
+    runtime: Any, model: bytes, options: "SessionOptions", tf32: bool, recording: bool
+) -> "InferenceSession":
+    settings = cuda_settings(tf32=tf32, recording=recording)
     # The runtime's fallback would print on stdout, among the results, and run on another provider than we say.
     session: InferenceSession = runtime.InferenceSession(
         model, options, providers=[(_FULL_NAMES["cuda"], settings)], enable_fallback=False
