@@ -17,6 +17,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,15 @@ from rnnspn.inference import diagnosis, model_file, providers, session, timing
 from rnnspn.inference.buffers import SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.pooling import pooled_first
-from rnnspn.inference.session import Engine
+from rnnspn.inference.session import Engine, Outputs
 from rnnspn.training import runs
 from rnnspn.training.recipes import RECIPES
 from rnnspn.training.reproduction import ROWS
 
 PICTURES = 4096
 BATCHES = (1, 64, 256, 1024, 4096)
+COMPARED = (1, 3, 16, 50, 256, 300, 64, 1024)
+"""Sizes of the batches that are compared: every size of buffers, full and padded, each several times, mixed."""
 COMPILED_BATCHES = (1024,)
 """Each takes a minute to compile."""
 CLEAR_MARGIN = 1e-3
@@ -120,7 +123,7 @@ def checks_of(engine: Engine, name: str, pictures: np.ndarray, seconds: float) -
         return everywhere | compiling
     on_a_gpu: dict[str, Callable[[], Any]] = {
         "kernels": lambda: kernels(model, pictures),
-        "settings": lambda: settings(model.content, pictures, seconds),
+        "settings": lambda: settings(model, pictures, seconds),
         "tf32": lambda: tf32(model, pictures, seconds),
         "resident_tf32": lambda: resident(model, "cuda-tf32", pictures, seconds),
     }
@@ -129,21 +132,26 @@ def checks_of(engine: Engine, name: str, pictures: np.ndarray, seconds: float) -
 
 
 def parity(engine: Engine, reference: Engine, pictures: np.ndarray) -> dict[str, Any]:
-    """Compare a provider with the CPU on pictures in batches of 256."""
-    got, expected = (
-        [runner.run(pictures[start : start + 256]) for start in range(0, len(pictures), 256)]
-        for runner in (engine, reference)
-    )
-    differences = {
-        name: max(float(np.abs(getattr(a, name) - getattr(b, name)).max()) for a, b in zip(got, expected, strict=True))
-        for name in ("probabilities", "theta")
-    }
-    wrong = 0
-    for ours, theirs in zip(got, expected, strict=True):
-        two_best = np.sort(theirs.probabilities, axis=-1)[..., -2:]
-        wrong += int(((two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN) & (ours.digits != theirs.digits)).sum())
+    """Compare a provider with the CPU on batches of mixed sizes, read one after the other and several at a time."""
+    counts = list(itertools.islice(itertools.cycle(COMPARED), 5 * len(COMPARED)))
+    starts = np.cumsum(counts) % (len(pictures) - max(COMPARED))
+    parts = [pictures[start : start + count] for start, count in zip(starts, counts, strict=True)]
+    with ThreadPoolExecutor(engine.workers) as callers:
+        got = [*map(engine.run, parts), *callers.map(engine.run, parts[::-1])]
+    expected = [*map(reference.run, parts)]
+    return {"pictures": sum(counts)} | agreement(Outputs.joined(got), Outputs.joined([*expected, *expected[::-1]]))
+
+
+def agreement(got: Outputs, expected: Outputs) -> dict[str, Any]:
+    """Return how far outputs are from the CPU's, and whether that is near enough."""
+    differences = {"probabilities": float(np.abs(got.probabilities - expected.probabilities).max())}
+    if got.theta is not None and expected.theta is not None:
+        differences["theta"] = float(np.abs(got.theta - expected.theta).max())
+    two_best = np.sort(expected.probabilities, axis=-1)[..., -2:]
+    clear = two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN
+    wrong = int((clear & (got.digits != expected.digits)).sum())
     passed = wrong == 0 and max(differences.values()) <= TOLERANCE
-    return {"pictures": len(pictures), "max_difference": differences, "wrong_clear_digits": wrong, "passed": passed}
+    return {"max_difference": differences, "wrong_clear_digits": wrong, "passed": passed}
 
 
 def placement(content: bytes, provider: str, pictures: np.ndarray) -> dict[str, Any]:
@@ -187,21 +195,27 @@ def resident(model: ModelFile, provider: str, pictures: np.ndarray, seconds: flo
     return {"recorded": recorded, "passed": recorded or provider == "cpu", "rows": rows}
 
 
-def settings(content: bytes, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
-    """Time other settings of the provider than ours, and the graph as it is in the file, without copies."""
+def settings(model: ModelFile, pictures: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+    """Time other settings of the provider than ours, and the graph as it is in the file, without copies.
+
+    Each row says whether its recorded kernels agree with the CPU: one that does not is no result.
+    """
     rows: list[dict[str, Any]] = []
+    content, reference = model.content, session.open_engine(model, "cpu")
     for graph, others in itertools.product(("pooled first", "as in the file"), OTHER_SETTINGS):
         chosen = providers.cuda_settings(tf32=False, recording=True) | others
         tried = {"graph": graph} | others
         try:
-            model = pooled_first(content) if graph == "pooled first" else content
-            opened = onnxruntime.InferenceSession(model, providers=[(FULL_NAMES["cuda"], chosen)])
+            loaded = pooled_first(content) if graph == "pooled first" else content
+            opened = onnxruntime.InferenceSession(loaded, providers=[(FULL_NAMES["cuda"], chosen)])
             runner = BufferedSession(opened, "cuda")
             for size in SIZES[-2:]:
                 part = pictures[:size]
                 runner.run(part)
                 timed = timing.measure_calls(lambda batch, runner=runner: runner.repeat(len(batch)), [part], 1, seconds)
-                rows.append(tried | timed.to_dict())
+                read = runner.run(part)  # by now replayed
+                outputs = Outputs(*(read.get(name) for name in Outputs._fields))
+                rows.append(tried | timed.to_dict() | agreement(outputs, reference.run(part)))
         except Exception as error:  # a setting that is refused is a result, too
             rows.append(tried | {"failure": f"{type(error).__name__}: {error}"})
     return rows

@@ -35,8 +35,9 @@ Reader = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 SEQUENCES = 10_000
 _BATCH = 64
 _LEAST_WEIGHTS = 2048
-"""Smaller tensors gain nothing; the layer that gives theta is one of them."""
+"""Smaller tensors gain nothing."""
 _LARGEST = 127
+_LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def store_weights(model: onnx.ModelProto, precision: Literal["fp16", "int8"]) ->
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
     graph = stored.graph
-    weights = {node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")} - {GRID}
+    weights = {node.input[1] for node in graph.node if node.op_type in _LAYERS} - {GRID} - _giving_theta(graph)
     kept, widening = [], []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -90,6 +91,18 @@ def store_weights(model: onnx.ModelProto, precision: Literal["fp16", "int8"]) ->
     graph.node.extend(nodes)
     onnx.checker.check_model(stored, full_check=True)
     return stored
+
+
+def _giving_theta(graph: onnx.GraphProto) -> set[str]:
+    """Return the weights of the layers whose outputs are the elements of theta."""
+    weights, values = set(), {contract.THETA}
+    for node in reversed(graph.node):
+        if not values.isdisjoint(node.output):
+            if node.op_type in _LAYERS:
+                weights.add(node.input[1])
+            else:
+                values.update(node.input)
+    return weights
 
 
 def _as_float16(name: str, values: NDArray[np.float32]) -> tuple[list[TensorProto], list[onnx.NodeProto]]:

@@ -4,18 +4,23 @@ The buffers stay where they are, so that CUDA can record the kernels of each siz
 at every later batch; a batch between two sizes is padded to the larger one. While the device reads one batch, the next
 is put in place on the host.
 
+All that uses the device is done by one thread, for all sessions of the process: the runtime records kernels for the
+thread that runs them, and while it does, a copy, an allocation or another session in any other would end the recording.
+
 Shapes: N pictures, H x W pixels.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn import contract
 from rnnspn.inference.pinned import pinned
+from rnnspn.inference.providers import is_want_of_memory
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -27,12 +32,23 @@ _PLACES = 2
 """Batches of a size that are on the host at a time: one is copied to the device, one comes next."""
 
 _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+_UNRECORDED = "-1"
+"""The runtime's name for a run whose kernels are not recorded."""
+
+_Value = TypeVar("_Value")
+_DEVICE = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-device")
+
+
+def on_device(work: Callable[[], _Value]) -> _Value:
+    """Do what uses a GPU when nothing else does."""
+    return _DEVICE.submit(work).result()
 
 
 class _Buffers(NamedTuple):
     """The buffers of one size of batch.
 
     Attributes:
+        size: Pictures that they hold.
         places: Those on the host that are free, uint8 (size, H, W), behind the last picture zeros or older pictures.
         images: The same on the device.
         outputs: The outputs on the device, by name.
@@ -40,6 +56,7 @@ class _Buffers(NamedTuple):
         options: Names the recorded kernels.
     """
 
+    size: int
     places: "SimpleQueue[NDArray[np.uint8]]"
     images: Any
     outputs: dict[str, Any]
@@ -47,16 +64,8 @@ class _Buffers(NamedTuple):
     options: Any
 
 
-def _taken(count: int) -> int:
-    """Return how many of so many pictures go together: the largest buffers, if more than half empty, cost more."""
-    return min(count, SIZES[-1] if count > SIZES[-1] // 2 else SIZES[-2])
-
-
 class BufferedSession:
     """Runs a session on the buffers of its device, for any number of threads at a time.
-
-    All work on the device is done by one thread of its own: the runtime records kernels for the thread that runs them,
-    and while it does, no other may use the device.
 
     Args:
         session: The session.
@@ -67,15 +76,16 @@ class BufferedSession:
         self.session = session
         self._device = device
         self._buffers: dict[int, _Buffers] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rnnspn-{device}")
+        self._sizes = SIZES  # those that have fitted into memory, or may
+        self._thread = _DEVICE
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return the outputs, by name, of uint8 (N, H, W)."""
-        coming, first = [], 0
-        while first < len(images):
-            last = first + _taken(len(images) - first)
-            coming.append(self._submit(images[first:last]))
-            first = last
+        coming = []
+        while len(images):
+            buffers = self._buffers_for(len(images))
+            coming.append(self._submit(buffers, images[: buffers.size]))
+            images = images[buffers.size :]
         parts = [part.result() for part in coming]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -87,10 +97,16 @@ class BufferedSession:
         buffers = self._of(size)
         self.session.run_with_iobinding(buffers.binding, buffers.options)
 
-    def _submit(self, images: NDArray[np.uint8]) -> "Future[dict[str, NDArray[Any]]]":
+    def _buffers_for(self, count: int) -> _Buffers:
+        """Return the buffers for all of so many pictures, or for as many of them as go together."""
+        *smaller, largest = self._sizes
+        if smaller and count <= largest // 2:  # if more than half empty, the largest cost more
+            largest = smaller[-1]
+        size = next((size for size in smaller if count <= size), largest)
+        return self._buffers.get(size) or self._thread.submit(self._of, size).result()
+
+    def _submit(self, buffers: _Buffers, images: NDArray[np.uint8]) -> "Future[dict[str, NDArray[Any]]]":
         """Put pictures in place, as soon as one is free, and let the thread read them."""
-        size = next(size for size in SIZES if len(images) <= size)
-        buffers = self._buffers.get(size) or self._thread.submit(self._of, size).result()
         staged = buffers.places.get()
         try:
             staged[: len(images)] = images
@@ -108,10 +124,27 @@ class BufferedSession:
         return {name: value.numpy()[:count].copy() for name, value in buffers.outputs.items()}
 
     def _of(self, size: int) -> _Buffers:
-        """Return the buffers of a size, made when they are first needed."""
-        if size not in self._buffers:
-            self._buffers[size] = self._made(size)
+        """Return the buffers of a size, made when they are first needed, or the largest that fit into memory."""
+        size = min(size, self._sizes[-1])
+        while size not in self._buffers:
+            try:
+                self._buffers[size] = self._tried(size)
+            except Exception as error:
+                smaller = tuple(other for other in self._sizes if other < size)
+                if not smaller or not is_want_of_memory(error):
+                    raise
+                self._sizes, size = smaller, smaller[-1]
         return self._buffers[size]
+
+    def _tried(self, size: int) -> _Buffers:
+        """Make the buffers of a size and run them once: memory that is wanting while kernels are recorded is fatal."""
+        from onnxruntime import RunOptions
+
+        buffers = self._made(size)
+        unrecorded = RunOptions()
+        unrecorded.add_run_config_entry("gpu_graph_id", _UNRECORDED)
+        self.session.run_with_iobinding(buffers.binding, unrecorded)
+        return buffers
 
     def _made(self, size: int) -> _Buffers:
         from onnxruntime import OrtValue, RunOptions
@@ -134,4 +167,4 @@ class BufferedSession:
             binding.bind_ortvalue_output(name, value)
         options = RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(size))
-        return _Buffers(places, images, outputs, binding, options)
+        return _Buffers(size, places, images, outputs, binding, options)

@@ -90,9 +90,10 @@ def partial(output: Path) -> Path:
 
 
 def _remove_if_empty(stream: BinaryIO, path: Path) -> None:
-    with contextlib.suppress(OSError):  # moved to its place already, or a disk that fails here too
+    with contextlib.suppress(OSError):  # moved to its place already, or a disk that fails
         stream.flush()
-        if not path.stat().st_size:
+        mine = os.fstat(stream.fileno())
+        if not mine.st_size and os.path.samestat(mine, path.stat()):
             path.unlink()
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from rnnspn import contract
 from rnnspn.errors import ModelFileError, ProviderError
-from rnnspn.inference.buffers import BufferedSession
+from rnnspn.inference.buffers import BufferedSession, on_device
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
+from rnnspn.inference.providers import BATCHES, Provider, is_want_of_memory, one_line, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -29,8 +29,6 @@ _Runner = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 
 _CUDA_WORKERS = 3
 """While one waits for the device, the others decode."""
-
-_MEMORY_SIGNS = ("failed to allocate memory", "bad_alloc", "out of memory", "cudaerrormemoryallocation")
 
 
 class Outputs(NamedTuple):
@@ -65,8 +63,7 @@ class Engine:
 
     On the CPU every thread that calls gets a session of one thread for itself, made when it is first needed: on small
     batches that beats one session of many threads. More than `workers` threads wait for each other. On CUDA all share
-    one, which works in a thread of its own: while kernels are recorded, no other thread may use the device. On
-    OpenVINO, which has streams of its own, all share one.
+    one, and all such sessions one thread; see `buffers`. On OpenVINO, which has streams of its own, all share one.
 
     Attributes:
         model: The model.
@@ -109,7 +106,7 @@ class Engine:
         try:
             outputs = runner(images)
         except Exception as error:
-            if len(images) == 1 or not _is_want_of_memory(error):
+            if len(images) == 1 or not is_want_of_memory(error):
                 failure = ModelFileError if self.provider == "cpu" else ProviderError
                 raise failure(
                     f"{self.model.path} failed while running on {self.provider}: {one_line(error)}"
@@ -202,16 +199,11 @@ def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
 
 
 def _open(model: ModelFile, provider: str) -> _Runner:
-    session = open_session(model.content, provider, model.path)
-    return BufferedSession(session, "cuda").run if provider.startswith("cuda") else partial(_run, session)
+    if provider.startswith("cuda"):
+        return BufferedSession(on_device(partial(open_session, model.content, provider, model.path)), "cuda").run
+    return partial(_run, open_session(model.content, provider, model.path))
 
 
 def _run(session: "InferenceSession", images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {contract.IMAGES: images}), strict=True))
-
-
-def _is_want_of_memory(error: Exception) -> bool:
-    """Tell by its words, as the runtime has no class for it, whether memory was not enough on the processor or GPU."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY_SIGNS)

@@ -119,7 +119,7 @@ class Learner:
             output = self._parallel(as_input(pictures.images))
         loss, classification = loss_of(output, pictures, self.config)
         if self.device.type == "cpu":  # there the gradient of glimpses at places that are no numbers ends the process
-            expect_finite(loss.item(), self.config.learning_rate)
+            expect_finite(self._processes.total(loss.detach()).item(), self.config.learning_rate)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, self.config)

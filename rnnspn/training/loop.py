@@ -177,8 +177,9 @@ class Trainer:
             / (config.steps_per_epoch * config.labelled_per_batch * self.config.model.steps),
         }
         notes: dict[str, Any] = {"epoch": epoch}
-        score = None if validation is None else score_network(self.learner.averaged(), validation)
-        if score is not None:
+        score = None
+        if validation is not None:  # processes that round otherwise would stop at other epochs
+            score = self.processes.agree(lambda: score_network(self.learner.averaged(), validation))
             record["validation_digit_error"] = score.digit_error
             record["validation_sequence_error"] = score.sequence_error
             notes["validation"] = score.to_dict()

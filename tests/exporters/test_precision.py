@@ -14,9 +14,11 @@ from rnnspn.data.examples import Examples
 from rnnspn.errors import DataError, ParityError
 from rnnspn.inference import model_file
 from rnnspn.inference.session import open_engine
+from rnnspn.models.networks import Network
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import RunConfig
 from rnnspn.training.recipes import train_config
+from tests.exporters.conftest import build_graph
 from tests.openvino import needs_openvino
 
 MODEL = family_config("rnn-spn")
@@ -66,6 +68,16 @@ def test_what_gives_and_uses_theta_stays_float32(full: onnx.ModelProto) -> None:
     assert [tensor.data_type for tensor in grids] == [onnx.TensorProto.FLOAT]
     affine = [tensor for tensor in small.graph.initializer if sorted(tensor.dims) == [6, 256]]
     assert [tensor.data_type for tensor in affine] == [onnx.TensorProto.FLOAT]
+
+
+@pytest.mark.parametrize(
+    ("family", "size"), [("rnn-spn", {"gru_units": 512}), ("ffn-spn", {"localisation_units": 512})]
+)
+def test_the_layer_that_gives_theta_stays_float32_whatever_its_size(family: str, size: dict[str, int]) -> None:
+    graph = store_weights(build_graph(Network(family_config(family, **size)).eval()), "fp16").graph
+    affine = [tensor for tensor in graph.initializer if sorted(tensor.dims) == [6, 512]]
+    assert [tensor.data_type for tensor in affine] == [onnx.TensorProto.FLOAT]
+    assert sum(tensor.name.endswith("_stored") for tensor in graph.initializer) >= 5
 
 
 def test_the_model_that_was_given_is_left_as_it_is(full: onnx.ModelProto) -> None:

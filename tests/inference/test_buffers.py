@@ -43,7 +43,7 @@ def test_batches_between_and_beyond_the_sizes_read_as_without_buffers(plain, pic
 def test_the_largest_buffers_are_used_when_they_are_more_than_half_full(plain, pictures, monkeypatch, count, parts):
     session, taken = BufferedSession(plain, "cpu"), []
     submit = session._submit
-    monkeypatch.setattr(session, "_submit", lambda part: (taken.append(len(part)), submit(part))[1])
+    monkeypatch.setattr(session, "_submit", lambda of, part: (taken.append(len(part)), submit(of, part))[1])
     many = np.resize(pictures, (count, *pictures.shape[1:]))
     same(session.run(many), plain, many)
     assert taken == parts
@@ -70,9 +70,10 @@ def test_a_size_has_one_set_of_buffers_and_one_thread_for_good(plain, pictures):
     session = BufferedSession(Watched(), "cpu")
     for count in (3, 1, 16, 7):
         same(session.run(pictures[:count]), plain, pictures[:count])
-    sixteen, one = used[0], used[1]
-    assert used == [sixteen, one, sixteen, sixteen]
+    (sixteen_tried, sixteen, one_tried, one), later = used[:4], used[4:]
+    assert later == [sixteen, sixteen]
     assert (sixteen[1], one[1]) == ("16", "1")
+    assert (sixteen_tried, one_tried) == ((sixteen[0], "-1"), (one[0], "-1"))  # the first time nothing is recorded
     assert len(set(threads)) == 1
     assert threading.get_ident() not in threads
     session.repeat(16)
@@ -99,9 +100,12 @@ def test_the_next_batch_is_put_in_place_while_one_is_read(plain, pictures):
             plain.run_with_iobinding(binding, options)
 
     session = BufferedSession(Slow(), "cpu")
-    one, two = (session._submit(pictures[first : first + 3]) for first in (0, 3))
+    go_on.set()
+    buffers = session._buffers_for(3)
+    go_on.clear()
+    reading.clear()
+    one, two = (session._submit(buffers, pictures[first : first + 3]) for first in (0, 3))
     assert reading.wait(10)
-    (buffers,) = session._buffers.values()
     assert buffers.places.qsize() == 1  # the first batch is on the device and has left its place; the second waits
     go_on.set()
     same(one.result(), plain, pictures[:3])
@@ -120,8 +124,61 @@ def test_threads_that_read_at_a_time_get_their_own_answers(plain, pictures, monk
 
 def test_places_are_given_back_when_nothing_can_be_read_any_more(plain, pictures):
     session = BufferedSession(plain, "cpu")
+    session._thread = ThreadPoolExecutor(1)
     session.run(pictures[:3])
     session._thread.shutdown()
     for _ in range(buffers._PLACES + 1):  # the last would wait for ever
         with pytest.raises(RuntimeError, match="after shutdown"):
             session.run(pictures[:3])
+
+
+class _Small:
+    """A session on a device with room for so many pictures, which counts what is run there."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, room: int, said: str) -> None:
+        self.get_inputs, self.get_outputs, self.io_binding = session.get_inputs, session.get_outputs, session.io_binding
+        self._session, self._room, self._said = session, room, said
+        self.runs: list[tuple[int, str]] = []
+
+    def run_with_iobinding(self, binding, options):
+        size = binding.get_outputs()[0].shape()[0]
+        self.runs.append((size, options.get_run_config_entry("gpu_graph_id")))
+        if size > self._room:
+            raise RuntimeError(self._said)
+        self._session.run_with_iobinding(binding, options)
+
+
+TOO_MUCH = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 12345"
+
+
+def test_a_size_that_does_not_fit_into_memory_is_tried_once_and_never_recorded(plain, pictures):
+    small = _Small(plain, 20, TOO_MUCH)
+    session = BufferedSession(small, "cpu")
+    many = np.resize(pictures, (300, *pictures.shape[1:]))
+    for _ in range(2):
+        same(session.run(many), plain, many)
+    assert [run for run in small.runs if run[0] > 20] == [(256, "-1"), (64, "-1")]
+    assert small.runs.count((16, "16")) == 2 * 19
+    assert small.runs.count((16, "-1")) == 1
+
+
+@pytest.mark.parametrize(("room", "said"), [(0, TOO_MUCH), (20, "Non-zero status code returned while running Conv")])
+def test_a_picture_that_does_not_fit_or_another_failure_reaches_the_caller(plain, pictures, room, said):
+    session = BufferedSession(_Small(plain, room, said), "cpu")
+    with pytest.raises(RuntimeError, match=said[:30].replace("[", r"\[")):
+        session.run(pictures[:50])
+
+
+def test_all_sessions_of_a_process_share_one_thread(plain, pictures):
+    threads = []
+
+    class Watched:
+        get_inputs, get_outputs, io_binding = plain.get_inputs, plain.get_outputs, plain.io_binding
+
+        def run_with_iobinding(self, binding, options):
+            threads.append(threading.get_ident())
+            plain.run_with_iobinding(binding, options)
+
+    for _ in range(2):
+        BufferedSession(Watched(), "cpu").run(pictures[:3])
+    assert set(threads) == {buffers.on_device(threading.get_ident)}

@@ -1,5 +1,6 @@
 import builtins
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from onnx import numpy_helper
 
 from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
 from rnnspn.inference import model_file, providers, session
+from rnnspn.inference.buffers import on_device
 from rnnspn.inference.session import open_engine
 from tests import handmade
 
@@ -90,9 +92,10 @@ def test_sessions_are_made_only_when_they_are_needed(model, monkeypatch):
     for _ in range(5):
         engine.run(picture)
     assert len(made) == 1
+    two = replace(engine, workers=2, _room=threading.Semaphore(2))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(engine.run, [picture.repeat(50, 0)] * 40))
-    assert len(made) <= engine.workers
+        list(pool.map(two.run, [picture.repeat(50, 0)] * 40))
+    assert len(made) <= 2
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
@@ -185,6 +188,17 @@ def test_a_gpu_that_computes_nonsense_is_not_the_files_fault(model, monkeypatch,
     else:
         with pytest.raises(ProviderError, match="on cuda: its outputs break the contract"):
             open_engine(model, provider)
+
+
+def test_a_session_on_cuda_is_opened_where_all_that_uses_the_device_runs(model, monkeypatch):
+    _runtime(monkeypatch, BOTH, BOTH)
+    threads, original = [], session.open_session
+    monkeypatch.setattr(
+        session, "open_session", lambda *given: threads.append(threading.get_ident()) or original(*given)
+    )
+    open_engine(model, "cuda")
+    open_engine(model, "cpu")
+    assert threads == [on_device(threading.get_ident), threading.get_ident()]
 
 
 def test_threads_share_one_session_on_cuda(model, monkeypatch):
