@@ -82,7 +82,7 @@ def _open(model: str | None, provider: str) -> "Subject":
     """Put a model to the test: an exported file, else a checkpoint."""
     from rnnspn.evaluation import exported
 
-    if model is not None and (model.endswith(".onnx") or model == "bundled"):
+    if model is not None and (model.endswith((".onnx", ".ort")) or model == "bundled"):
         return exported(model, provider)
     console.needs("train", "torch", "safetensors")
     from rnnspn.training.checkpoint import find_model

@@ -11,7 +11,13 @@ from cli.vectors import vectors as write_vectors
 from rnnspn.errors import ConfigError
 
 if TYPE_CHECKING:
+    from exporters.precision import Accuracy
     from exporters.to_onnx import Export
+
+_FEW = 1000
+"""Sequences, of which one is as much as the accuracy that fewer bits may cost."""
+_HARDLY = 0.5
+"""Share of the sequences; a model that reads no more has little accuracy to lose."""
 
 
 def export(
@@ -74,6 +80,19 @@ def _about(source: Path) -> str:
     return said
 
 
+def _cost(accuracy: "Accuracy") -> list[str]:
+    """Say what fewer bits cost, and where too little is known to say it."""
+    lines = [
+        f"{accuracy.precision}: {accuracy.reduced:.2%} of {accuracy.sequences} sequences right, "
+        f"float32 {accuracy.full:.2%}"
+    ]
+    if accuracy.sequences < _FEW:
+        lines.append(f"that says little: it was judged on {accuracy.sequences} pictures; evaluate the file on more")
+    elif accuracy.full < _HARDLY:
+        lines.append("that says little: in float32 the model reads most of them wrongly")
+    return lines
+
+
 def _lines(written: "Export") -> list[str]:
     parity = written.parity
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
@@ -81,10 +100,6 @@ def _lines(written: "Export") -> list[str]:
     return [
         f"agrees with PyTorch on {parity.pictures} pictures at batch {', '.join(map(str, parity.batches))}: "
         f"largest difference {differences} (allowed {parity.tolerance:g})",
-        *(
-            f"{accuracy.precision}: {accuracy.reduced:.2%} of {accuracy.sequences} sequences right, "
-            f"float32 {accuracy.full:.2%}"
-            for accuracy in written.costs.values()
-        ),
+        *(line for accuracy in written.costs.values() for line in _cost(accuracy)),
         f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB, {written.nodes} nodes{beside}",
     ]

@@ -80,6 +80,8 @@ def predict(
         ):
             if resume:
                 tally = batch.Tally(*resuming.take_up(stream, form, listed, predictor))
+                going_on = f"going on after {tally.done} of {len(listed)} pictures"
+                say(going_on if tally.done else "no unfinished run to go on with: reading all", quiet=quiet)
                 progress(tally.done)
             writer = results.writer(form, stream, console.complain, path_width=width, begun=tally.done > 0)
             batch.read(

@@ -8,6 +8,7 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from cli.display import Display
+from rnnspn.alphabet import DIGITS
 from rnnspn.errors import InterruptedRunError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def train(
         )  # fmt: skip
         folder = processes.agree(lambda: runs.new_folder(out, config, size))
         if Path(config.data.source).is_dir():
-            for line in _about(Path(config.data.source), config.model.steps):
+            for line in _about(Path(config.data.source), config.model.steps, validation):
                 say(line, quiet=quiet)
     with Display(folder, quiet) as display:
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
@@ -129,20 +130,23 @@ def train(
     say(f"{error}epoch {kept['epoch'] + 1}; {folder}", quiet=quiet)
 
 
-def _about(folder: Path, steps: int) -> "Iterator[str]":
+def _about(folder: Path, steps: int, validation: bool) -> "Iterator[str]":
     """Say what the labels of a folder are like, and name the lines of what may be a slip of the pen."""
     from rnnspn.data.labelled_folder import labels_of
 
     labels = labels_of(folder)
-    named = "".join(labels.characters)
+    named, missing = "".join(labels.characters), set(DIGITS) - labels.characters.keys()
     lengths = " or ".join(str(length) for length in labels.lengths if length)
-    yield f"{labels.pictures} labels of {lengths} characters out of {named}"
+    held_out = f", {labels.held_out} of them held out to validate on" if validation else ""
+    yield f"{labels.pictures} labels of {lengths} characters out of {named}{held_out}"
     if len(labels.lengths) > 1:  # which may be meant, or a spreadsheet that has dropped leading zeros
         each = ", ".join(
             f"{seen.times} have {length or 'none'} (first in line {seen.line})"
             for length, seen in labels.lengths.items()
         )
         yield f"labels of different lengths: {each}; the model will read up to {steps} characters"
+    if missing and labels.characters.keys() <= set(DIGITS):
+        yield f"no label has a {' or '.join(sorted(missing))}: what is never shown is never read"
     usual = sum(seen.times for seen in labels.characters.values()) / len(labels.characters)
     for character, seen in labels.characters.items():
         if seen.times < _RARE * usual:

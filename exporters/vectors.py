@@ -98,12 +98,13 @@ def vectors(model: ModelFile) -> dict[str, Any]:
 
 
 def _lit(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pictures, uint8 (n, H, W), as cameras give them: on black, on white, on grey paper, on a dark plate."""
+    """Return pictures, uint8 (n, H, W), as cameras give them: on black, on white, on paper and plates in the dim."""
     lit = pictures.copy()
     shade = np.linspace(0, 40, pictures.shape[-1])
-    lit[1::4] = 255 - lit[1::4]
-    lit[2::4] = 160 + shade - lit[2::4] * 0.4
-    lit[3::4] = 30 + shade + lit[3::4] * 0.6
+    lit[1::5] = 255 - lit[1::5]
+    lit[2::5] = 85 + shade - lit[2::5] * 0.3
+    lit[3::5] = 30 + shade + lit[3::5] * 0.6
+    lit[4::5] = 120 + shade + lit[4::5] * 0.35
     return lit
 
 

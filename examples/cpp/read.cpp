@@ -44,14 +44,23 @@ static std::vector<uint8_t> border_of(const Picture &picture) {
     return border;
 }
 
-// What rnnspn predict does too: ink becomes light, and a background that is not clean black.
+// A light border means dark ink, and one between light and dark whatever is farther from it.
+static bool is_on_light(int paper, std::vector<uint8_t> levels) {
+    std::sort(levels.begin(), levels.end());
+    const size_t rare = levels.size() / 200;  // specks and highlights
+    const int below = paper - levels[rare], above = levels[levels.size() - 1 - rare] - paper;
+    if (paper >= 64 && paper < 192 && std::max(below, above) > 2 * std::min(below, above)) return below > above;
+    return paper > 127;
+}
+
+// What rnnspn predict does too: ink becomes light, and a background that is not black becomes it.
 static void prepare(Picture &picture) {
     auto border = border_of(picture);
-    if (border[(border.size() - 1) / 2] > 127)  // more than half of it
+    if (is_on_light(border[(border.size() - 1) / 2], picture.levels))
         for (auto &level : picture.levels) level = uint8_t(255 - level);
     border = border_of(picture);
     const double paper = border[border.size() * 3 / 4];
-    if (paper <= 8 || paper >= 128) return;
+    if (paper < 1 || paper >= 192) return;
     const double most = *std::max_element(picture.levels.begin(), picture.levels.end());
     const double gain = 255 / std::max(most - paper, 85.0);
     for (auto &level : picture.levels) level = uint8_t(std::min(std::max((level - paper) * gain, 0.0), 255.0) + 0.5);

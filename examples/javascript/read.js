@@ -1,10 +1,10 @@
 // Read digit sequences with an exported model.
 //
-//   npm install
+//   npm install                                    Node.js 20 or newer
 //   node read.js MODEL.onnx PICTURE.png...          one line a picture: its path, a tab, what it says
 //   node read.js MODEL.onnx --vectors VECTORS.json  check this client against the model's golden vectors
 //
-// Pictures have the model's own size; docs/pictures.md tells how to bring others to it.
+// Pictures are opaque and have the model's own size; docs/pictures.md tells how to bring others to it.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -24,17 +24,26 @@ const session = await InferenceSession.create(model);
 // end, where readings are of different lengths.
 const alphabet = [...JSON.parse(model.toString("utf8").match(/"alphabet": ("(\\.|[^"\\])*")/)[1])];
 
-// What rnnspn predict does too: ink becomes light, and a background that is not clean black.
+// What rnnspn predict does too: ink becomes light, and a background that is not black becomes it.
 function prepared(levels, height, width) {
-  const border = () => {
+  const border = (share) => {
     const sides = Array.from({ length: height }, (_, y) => [levels[y * width], levels[(y + 1) * width - 1]]);
-    return [...levels.subarray(0, width), ...levels.subarray(-width), ...sides.flat()].sort((a, b) => a - b);
+    const ends = [...levels.subarray(0, width), ...levels.subarray(-width), ...sides.flat()];
+    return ends.sort((a, b) => a - b)[share(ends.length)];
   };
-  if (2 * border().filter((level) => level > 127).length > 2 * (width + height)) levels = levels.map((level) => 255 - level);
-  const paper = border()[Math.floor(((width + height) * 3) / 2)];
-  if (paper <= 8 || paper >= 128) return levels;
+  if (isOnLight(border((count) => count / 2 - 1), levels.toSorted())) levels = levels.map((level) => 255 - level);
+  const paper = border((count) => Math.floor((count * 3) / 4));
+  if (paper < 1 || paper >= 192) return levels;
   const gain = 255 / Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
   return levels.map((level) => Math.round(Math.min(Math.max((level - paper) * gain, 0), 255)));
+}
+
+// A light border means dark ink, and one between light and dark whatever is farther from it.
+function isOnLight(paper, inOrder) {
+  const rare = Math.floor(inOrder.length / 200); // specks and highlights
+  const [below, above] = [paper - inOrder[rare], inOrder.at(-1 - rare) - paper];
+  if (paper >= 64 && paper < 192 && Math.max(below, above) > 2 * Math.min(below, above)) return below > above;
+  return paper > 127;
 }
 
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.
@@ -44,6 +53,7 @@ async function run(levels, height, width) {
 
 async function read(path) {
   const { width, height, data } = PNG.sync.read(readFileSync(path)); // four bytes a pixel: red, green, blue, alpha
+  if (data.some((level, at) => at % 4 === 3 && level < 255)) throw new Error(`${path} is transparent in places`);
   const grey = (at) => (data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 32768) >> 16; // as Pillow does
   const levels = Uint8Array.from({ length: width * height }, (_, pixel) => grey(4 * pixel));
   const { digits } = await run(prepared(levels, height, width), height, width);

@@ -37,6 +37,11 @@ def held_out(
         DataError: MNIST is missing, the folder's pictures cannot be had, or the model learned from these.
     """
     own = data.source not in (SYNTHESIS, AUTHORS_2015)
+    if own and not published:
+        raise DataError(
+            f"the model learned from pictures in {data.source}, not from synthesised ones; "
+            "leave --data out, or name others"
+        )
     if split == "validation" and not data.validation:
         other = "name others with --data" if own else "use --split test, or others with --data"
         raise DataError(f"the model learned from the validation pictures too; {other}")

@@ -39,6 +39,7 @@ class Labels(NamedTuple):
 
     Attributes:
         pictures: How many there are.
+        held_out: How many of them are to validate on.
         steps: Characters of the longest.
         alphabet: Every character there is, the ten digits where nothing else is found; and `BLANK` after them where
             not all labels are of one length.
@@ -47,6 +48,7 @@ class Labels(NamedTuple):
     """
 
     pictures: int
+    held_out: int
     steps: int
     alphabet: str
     lengths: dict[int, Seen]
@@ -72,7 +74,8 @@ def labels_of(folder: Path) -> Labels:
     lengths = _seen((len(row.label), row.line) for row in rows)
     characters = _seen((character, row.line) for row in rows for character in row.label)
     alphabet = DIGITS if characters.keys() <= set(DIGITS) else "".join(characters)
-    return Labels(len(rows), max(lengths), alphabet + BLANK if len(lengths) > 1 else alphabet, lengths, characters)
+    held_out, names = _held_out(rows), alphabet + BLANK if len(lengths) > 1 else alphabet
+    return Labels(len(rows), sum(row.name in held_out for row in rows), max(lengths), names, lengths, characters)
 
 
 def _seen(found: Iterable[tuple[_Thing, int]]) -> dict[_Thing, Seen]:
@@ -162,12 +165,16 @@ def _of_split(rows: list[_Row], split: str | None, folder: Path) -> list[_Row]:
     """Return the lines that belong to a split: those with the lowest tenth of hashes are for validation."""
     if split is None:
         return rows
-    names = {row.name for row in rows}
-    if len(names) < 2:
+    if len({row.name for row in rows}) < 2:
         raise DataError(f"{folder / LABELS}: expected two pictures or more, one of them to validate on")
-    hashes = {name: hashlib.sha256(name.encode()).digest() for name in names}
-    held = set(sorted(hashes, key=hashes.__getitem__)[: max(1, len(hashes) // 10)])
-    return [row for row in rows if (row.name in held) == (split == "validation")]
+    held_out = _held_out(rows)
+    return [row for row in rows if (row.name in held_out) == (split == "validation")]
+
+
+def _held_out(rows: list[_Row]) -> set[str]:
+    """Return the names of the pictures for validation."""
+    hashes = {row.name: hashlib.sha256(row.name.encode()).digest() for row in rows}
+    return set(sorted(hashes, key=hashes.__getitem__)[: max(1, len(hashes) // 10)])
 
 
 def _rows(path: Path) -> list[_Row]:

@@ -32,7 +32,7 @@ class Annotator:
     """Writes annotated pictures into a folder, one PNG for each picture, never two under one name.
 
     Args:
-        folder: Where they go; it is made when it is missing.
+        folder: Where they go, in folders like those that the pictures are in; they are made when they are missing.
         paths: All the pictures; each one's place among them decides its file's name, whatever is drawn before it.
         metadata: The model's metadata.
         polarity: The polarity the pictures were read with.
@@ -67,13 +67,22 @@ class Annotator:
 
 
 def _names(paths: Sequence[str]) -> Iterator[str]:
-    """Yield a name for each picture, its own or numbered, none like another but for the case of its letters."""
+    """Yield a name for each picture, below folders like its own, none like another but for the case of its letters.
+
+    Pictures of one folder that differ in their endings alone are numbered.
+    """
     taken: set[str] = set()
     used: dict[str, int] = {}
-    for path in paths:
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120 - as they were given
+    try:
+        top = os.path.commonpath(folders)
+    except ValueError:  # drives of their own, or no picture
+        folders, top = [os.curdir] * len(paths), os.curdir
+    for path, folder in zip(paths, folders, strict=True):
         stem = PurePath(path).stem or "picture"
         while len(os.fsencode(stem)) > _LONGEST_NAME:
             stem = stem[:-1]
+        stem = os.path.normpath(os.path.join(os.path.relpath(folder, top), stem))  # noqa: PTH118
         number = used.get(stem.casefold(), 1)
         name = stem if number == 1 else f"{stem}-{number}"
         while name.casefold() in taken:

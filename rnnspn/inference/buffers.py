@@ -76,7 +76,7 @@ class BufferedSession:
         self.session = session
         self._device = device
         self._buffers: dict[int, _Buffers] = {}
-        self._sizes = SIZES  # those that have fitted into memory, or may
+        self._sizes: tuple[int, ...] = SIZES  # those that have fitted into memory, or may
         self._thread = _DEVICE
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:

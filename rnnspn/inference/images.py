@@ -24,8 +24,10 @@ Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
-_CLEAN = 8
-"""A background up to this level counts as clean and is left alone."""
+_BETWEEN = range(64, 192)
+"""Levels of a background whose ink may be darker or lighter: what is farther from it decides."""
+_RARE = 200
+"""One pixel in so many is no ink: a speck or a highlight."""
 _LEAST_CONTRAST = 85
 """Levels are stretched as if ink were at least this far from its background: an empty sheet's grain stays faint."""
 
@@ -149,7 +151,7 @@ def load_all(
 def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
     """Make a picture grey, scale it to fit H x W with its aspect kept, and turn it light on dark.
 
-    A dark-on-light picture is inverted. If the background is not clean, the levels are stretched to put it at 0 and
+    A dark-on-light picture is inverted. If the background is not black, the levels are stretched to put it at 0 and
     the strongest ink at 255; else they are left alone, so a light-on-dark picture of H x W pixels on black reaches the
     model bit for bit. What lies outside the picture is 0.
 
@@ -157,8 +159,9 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
         decoded: The picture.
         height: Input height H in pixels.
         width: Input width W in pixels.
-        polarity: `dark-on-light`, `light-on-dark`, or `auto`: a light border means dark ink; where the border is
-            transparent, the background is what contrasts with the visible part.
+        polarity: `dark-on-light`, `light-on-dark`, or `auto`: a light border means dark ink, and one between light and
+            dark whatever is farther from it; where it is transparent, the background is what contrasts with the
+            visible part.
     """
     if polarity not in get_args(Polarity):
         raise ValueError(f"expected the polarity {', '.join(get_args(Polarity))}; got {polarity!r}")
@@ -191,7 +194,10 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _border(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    """Return the levels of the outermost rows and columns, in order."""
+    border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    border.sort()
+    return border
 
 
 def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> bool:
@@ -199,14 +205,20 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
         visible = cover.sum(dtype=np.int64)
         return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
     border = _border(levels)
-    return bool(2 * np.count_nonzero(border > 127) > border.size)
+    paper = int(border[(border.size - 1) // 2])
+    if paper in _BETWEEN:
+        inked = np.sort(levels, axis=None)
+        rare = inked.size // _RARE
+        below, above = paper - int(inked[rare]), int(inked[-1 - rare]) - paper
+        if max(below, above) > 2 * min(below, above):
+            return below > above
+    return paper > 127
 
 
 def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     border = _border(levels)
-    border.sort()
     paper = float(border[border.size * 3 // 4])
-    if not _CLEAN < paper < 128:  # clean already, or not the background that the polarity promised
+    if not 0 < paper < _BETWEEN.stop:  # black already, or not the background that the polarity promised
         return levels
     gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)
     stretched: NDArray[np.uint8] = (np.clip((levels - paper) * gain, 0, 255) + 0.5).astype(np.uint8)

@@ -1,8 +1,9 @@
 """Turn what a user names into a list of picture paths: files, folders, globs, `@list.txt` and `-`."""
 
-# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH123, PTH206, PTH207, PTH208
+# ruff: noqa: PTH100, PTH112, PTH114, PTH116, PTH118, PTH123, PTH206, PTH207, PTH208
 # Names stay exactly as they were given: pathlib would tidy them up.
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator
@@ -22,10 +23,10 @@ OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".jp2")
 def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
     """List the pictures that the arguments name, in order, each path once.
 
-    A file is taken whatever its ending. A folder gives, sorted and recursively, what ends as pictures do; links
-    to folders are followed, each folder once. A list holds one path a line (or NUL-ended, when it has a NUL),
-    relative to the working folder; what it names is not expanded further, save folders, and may be missing: that
-    costs its own record. A folder that cannot be listed stands for itself, so that it too ends as a failed record.
+    A file is taken whatever its ending. A folder gives, sorted and recursively, what ends as pictures do and is not
+    hidden; links to folders are followed last, each folder once. A list holds one path a line (or NUL-ended, when it
+    has a NUL), relative to the working folder; what it names is not expanded further, save folders, and may be missing:
+    that costs its own record. A folder that cannot be listed stands for itself, so that it too ends as a failed record.
 
     Args:
         arguments: Paths, glob patterns, `@FILE` for a list of paths, `-` for a list on the standard input.
@@ -49,7 +50,7 @@ def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
                 seen.add(key)
                 listed.append(found)
     if not listed:
-        named = ", ".join(given)
+        named = ", ".join("the standard input" if argument == "-" else argument for argument in given)
         raise InputError(
             f"expected pictures, found none in {named}; a folder's are those ending in {' '.join(SUFFIXES)}"
         )
@@ -115,15 +116,16 @@ def _identity(path: str) -> str:
 
 
 def _lines(data: bytes) -> list[str]:
+    data = data.removeprefix(codecs.BOM_UTF8)  # which some editors put there
     lines = data.split(b"\0") if b"\0" in data else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(line) for line in lines if line]
 
 
 def _walk(top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Walk a folder in sorted order; `seen` tells folders apart by device and inode, which ends loops of links."""
-    waiting = [top]
-    while waiting:
-        path = waiting.pop()
+    waiting, linked = [top], list[str]()
+    while waiting or linked:
+        path = (waiting or linked).pop()
         if not os.path.isdir(path):
             yield path
             continue
@@ -138,5 +140,9 @@ def _walk(top: str, seen: set[tuple[int, int]]) -> Iterator[str]:
             continue
         for name in names:
             child = os.path.join(path, name)
-            if name.lower().endswith(SUFFIXES + OTHER_SUFFIXES) or os.path.isdir(child):
+            if name.startswith("."):
+                continue
+            if os.path.isdir(child):
+                (linked if os.path.islink(child) else waiting).append(child)
+            elif name.lower().endswith(SUFFIXES + OTHER_SUFFIXES):
                 waiting.append(child)

@@ -371,9 +371,13 @@ def test_a_run_stopped_by_sigterm_is_gone_on_with(run, pictures, model_path, tmp
         process.terminate()
         assert process.wait(60) == 130
     assert not output.exists()
-    assert run("predict", many, "--model", model_path, "--output", output, "--resume", "-q").code == 0
+    resumed = run("predict", many, "--model", model_path, "--output", output, "--resume")
+    assert resumed.code == 0
+    assert re.search(r"^going on after [1-9]\d* of 6000 pictures$", resumed.stderr, re.MULTILINE)
     assert run("predict", many, "--model", model_path, "--output", expected, "-q").code == 0
     assert output.read_bytes() == expected.read_bytes()
+    again = run("predict", many / "00000.png", "--model", model_path, "--output", output, "--resume")
+    assert "no unfinished run to go on with: reading all" in again.stderr.splitlines()
 
 
 def test_isolated_decoding_changes_nothing_but_the_processes(run, pictures, model_path):

@@ -128,6 +128,25 @@ def test_what_may_be_a_mistake_in_the_labels_is_named(tmp_path: Path, mine: Path
     assert err.splitlines()[1] == "the character O is rare: 1 times, first in line 6"
 
 
+def test_digits_that_no_label_has_are_named_and_what_few_pictures_cannot_tell_is_said(
+    tmp_path: Path, mine: Path
+) -> None:
+    rows = [f"{number}.png,{number % 10}{max(1, number % 7)}" for number in range(30) if number % 10 not in (4, 7)]
+    (mine / "labels.csv").write_text("\n".join(["path,label", *rows]).replace("4", "0"))
+    code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name, "--no-validation")
+    assert code == 0, err
+    assert err.splitlines()[:2] == [
+        "24 labels of 2 characters out of 01235689",
+        "no label has a 4 or 7: what is never shown is never read",
+    ]
+    code, _, err = rnnspn_here(tmp_path, "export", "model.onnx", "--precision", "fp16", "--max-accuracy-drop", "100")
+    assert code == 0, err
+    assert "that says little: it was judged on 24 pictures" in err
+    code, out, err = rnnspn_here(tmp_path, "evaluate", "--data", "synthesis")
+    assert (code, out) == (2, "")
+    assert "not from synthesised ones" in err.splitlines()[-1]
+
+
 def test_any_value_of_the_recipe_can_be_set(tmp_path: Path, mine: Path) -> None:
     code, _, err = rnnspn_here(
         tmp_path, *TINY, "--data", mine.name, "--set", "weight_decay=0.02", "--set", "optimiser=rmsprop", "--out", "run"
@@ -144,7 +163,7 @@ def test_labels_of_different_lengths_are_said_and_read(tmp_path: Path, mine: Pat
     code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name)
     assert code == 0, err
     assert err.splitlines()[:2] == [
-        "30 labels of 2 or 3 characters out of ABC",
+        "30 labels of 2 or 3 characters out of ABC, 3 of them held out to validate on",
         "labels of different lengths: 3 have none (first in line 6), 24 have 2 (first in line 2), "
         "3 have 3 (first in line 9); "
         "the model will read up to 3 characters",

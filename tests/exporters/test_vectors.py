@@ -35,10 +35,16 @@ def prepared(levels: np.ndarray) -> np.ndarray:
     def border() -> list[int]:
         return sorted(v for side in (levels[0], levels[-1], levels[:, 0], levels[:, -1]) for v in side.tolist())
 
-    if sum(v > 127 for v in border()) > len(border()) / 2:
+    b, every = border()[len(border()) // 2 - 1], sorted(levels.flatten().tolist())
+    k = len(every) // 200
+    d, a = b - every[k], every[len(every) - 1 - k] - b
+    turned = b > 127
+    if 64 <= b < 192 and (d > 2 * a or a > 2 * d):
+        turned = d > 2 * a
+    if turned:
         levels = 255 - levels
     p = border()[3 * len(border()) // 4]
-    if not 8 < p < 128:
+    if not 0 < p < 192:
         return levels
     m = int(levels.max())
     scaled = [[(v - p) * (255 / max(m - p, 85)) for v in row] for row in levels.tolist()]

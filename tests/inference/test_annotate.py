@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -60,8 +61,22 @@ def test_pictures_of_one_name_get_files_of_their_own(tmp_path):
     for path in paths[2:4]:
         shutil.copy(tmp_path / "a.png", path)
     written = [Annotator(tmp_path / "drawn", paths, facts).write(index, reading) for index in (3, 0, 4, 2, 1)]
-    assert [path.name for path in written] == ["A-3.png", "a.png", "a-4.png", "a-2-2.png", "a-2.png"]
+    names = ["A-3.png", "a.png", "a-4.png", "a-2-2.png", "a-2.png"]
+    assert written == [tmp_path / "drawn" / name for name in names]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == sorted(path.name for path in written)
+
+
+def test_drawings_lie_in_folders_like_the_pictures(tmp_path, monkeypatch):
+    _, reading, facts = _read(tmp_path, handmade.METADATA)
+    monkeypatch.chdir(tmp_path)
+    paths = ["mine/one/a.png", "mine/two/a.png", "mine/a.jpg", "mine/one/../a.png", "mine/two/b.png"]
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("a.png", path)
+    annotator = Annotator(Path("drawn"), paths, facts)
+    written = [annotator.write(index, reading) for index in range(len(paths))]
+    assert written == [Path("drawn", name) for name in ("one/a.png", "two/a.png", "a.png", "a-2.png", "two/b.png")]
+    assert Annotator(Path("drawn"), [str(tmp_path / paths[1])], facts).write(0, reading) == Path("drawn/a.png")
 
 
 def test_the_longest_name_is_shortened(tmp_path):
@@ -80,4 +95,4 @@ def test_no_picture_is_written_over(tmp_path, link):
         picture = tmp_path / "b.png"
         picture.symlink_to(tmp_path / "a.png")
     with pytest.raises(OutputError, match=r"a\.png: it is one of the pictures to read; choose another place"):
-        Annotator(tmp_path, [str(picture), "a.jpg"], handmade.METADATA)
+        Annotator(tmp_path, [str(picture), str(tmp_path / "a.jpg")], handmade.METADATA)

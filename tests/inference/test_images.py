@@ -19,7 +19,7 @@ def _noise(seed: int, high: int = 256) -> np.ndarray:
     return levels
 
 
-@pytest.mark.parametrize("picture", [_noise(1), _noise(2, 60), _disc(), _disc(paper=6), np.zeros((100, 100), np.uint8)])
+@pytest.mark.parametrize("picture", [_noise(1), _noise(2, 60), _disc(), np.zeros((100, 100), np.uint8)])
 def test_a_picture_in_the_models_form_reaches_it_bit_for_bit(picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
     np.testing.assert_array_equal(load(str(tmp_path / "a.png"), 100, 100).pixels, picture)
@@ -52,6 +52,36 @@ def test_a_board_comes_out_black_and_its_chalk_white():
     fitted = load(255 - _disc(ink=20, paper=210), 100, 100).pixels
     assert fitted[0, 0] == 0
     assert fitted[50, 50] == 255
+
+
+GREYS = [(ink, paper) for paper in range(0, 256, 5) for ink in range(0, 256, 5) if abs(ink - paper) >= 90]
+
+
+@pytest.mark.parametrize("specks", [0, 40])
+def test_ink_of_any_level_on_a_background_of_any_comes_out_white_on_black(specks):
+    at = np.random.default_rng(1).integers(10, 90, (2, specks))
+    for ink, paper in GREYS:
+        picture = _disc(ink=ink, paper=paper)
+        picture[tuple(at)] = 255 if ink < paper else 0
+        fitted = load(picture, 100, 100).pixels
+        assert fitted[0, 0] == 0, (ink, paper)
+        assert fitted[50, 50] >= 85, (ink, paper)
+
+
+def test_paper_that_is_brighter_in_the_middle_is_still_paper():
+    y, x = np.mgrid[:100, :100]
+    light = 245 - 0.03 * ((x - 50) ** 2 + (y - 50) ** 2)  # 170 where the border is nearest
+    for ink in (0, 40):
+        fitted = load(np.where(_disc() > 0, ink, light).astype(np.uint8), 100, 100).pixels
+        assert fitted[50, 50] > 200
+        assert np.median(fitted[0]) == 0
+
+
+@pytest.mark.parametrize("paper", [1, 5, 8, 60, 100, 150, 200, 247, 254])
+def test_an_empty_sheet_comes_out_empty(paper):
+    grain = np.random.default_rng(0).normal(paper, 2, (100, 100)).round().clip(0, 255).astype(np.uint8)
+    assert load(grain, 100, 100).pixels.max() < 40
+    assert load(np.full((100, 100), paper, np.uint8), 100, 100).pixels.max() == 0
 
 
 def test_the_grain_of_an_empty_sheet_stays_faint():

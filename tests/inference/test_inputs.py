@@ -100,6 +100,22 @@ def test_loops_of_links_end_and_each_folder_is_walked_once(tree):
     assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./gone.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
 
 
+def test_a_folder_is_listed_under_its_own_name_and_one_that_is_only_linked_under_the_links(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "e.png").touch()
+    Path("a link").symlink_to("sub", target_is_directory=True)
+    Path("a place").symlink_to(elsewhere, target_is_directory=True)
+    assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./sub/c.tiff", "./sub/deep/d.pgm", "./a place/e.png"]
+
+
+def test_what_is_hidden_in_a_folder_is_passed_over_unless_it_is_named(tree):
+    Path(".thumbs").mkdir()
+    for name in (".thumbs/e.png", "sub/._c.png"):
+        Path(name).touch()
+    assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
+    assert collect([".thumbs", "sub/._c.png"], NOTHING) == [".thumbs/e.png", "sub/._c.png"]
+
+
 def test_patterns_do_not_go_round_in_loops_of_links(tree):
     for name in ("loop", "sub/loop", "sub/deep/loop"):
         Path(name).symlink_to(tree, target_is_directory=True)
