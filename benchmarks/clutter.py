@@ -72,9 +72,14 @@ def measure(
 @torch.inference_mode()
 def read_with(network: Network, supply: Sequences, place: Placement, patches: int) -> np.ndarray:
     """Return what is read, int64 (n, T), in pictures of which only the first patches are drawn."""
-    fewer = {name: getattr(place, name)[:, :patches] for name in Placement._fields if name.startswith("patch")}
-    pictures, _ = render(supply.mnist, place._replace(**fewer), supply.height, supply.width)
+    pictures, _ = render(supply.mnist, with_patches(place, patches), supply.height, supply.width)
     return answer(network, torch.from_numpy(pictures)).digits
+
+
+def with_patches(place: Placement, count: int) -> Placement:
+    """Return a placement with the first patches of each picture alone."""
+    fewer = {name: getattr(place, name)[:, :count] for name in Placement._fields if name.startswith("patch")}
+    return place._replace(**fewer)
 
 
 def draw(spoilt: list[tuple[np.ndarray, str]], path: Path) -> None:
