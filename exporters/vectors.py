@@ -103,8 +103,9 @@ def _lit(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     shade = np.linspace(0, 40, pictures.shape[-1])
     lit[1::5] = 255 - lit[1::5]
     lit[2::5] = 85 + shade - lit[2::5] * 0.3
+    lit[2::5, 5:-5:14, 5:-5:14] = 255  # specks
     lit[3::5] = 30 + shade + lit[3::5] * 0.6
-    lit[4::5] = 120 + shade + lit[4::5] * 0.35
+    lit[4::5] = 165 + shade + lit[4::5] * 0.17
     return lit
 
 

@@ -44,26 +44,38 @@ static std::vector<uint8_t> border_of(const Picture &picture) {
     return border;
 }
 
-// A light border means dark ink, and one between light and dark whatever is farther from it.
-static bool is_on_light(int paper, std::vector<uint8_t> levels) {
-    std::sort(levels.begin(), levels.end());
-    const size_t rare = levels.size() / 200;  // specks and highlights
-    const int below = paper - levels[rare], above = levels[levels.size() - 1 - rare] - paper;
-    if (paper >= 64 && paper < 192 && std::max(below, above) > 2 * std::min(below, above)) return below > above;
-    return paper > 127;
+// A light border means dark ink, and one between light and dark whatever stands out from its surroundings.
+static bool is_on_light(int paper, const Picture &picture) {
+    if (paper < 64 || paper >= 192) return paper > 127;
+    const int64_t height = picture.height, width = picture.width, reach = std::min(height, width) / 8;
+    std::vector<int64_t> outstanding;
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width; x++) {
+            int64_t difference = 0;
+            for (int64_t i = y - reach; i <= y + reach; i++)
+                for (int64_t j = x - reach; j <= x + reach; j++)
+                    difference += picture.levels[size_t(y * width + x)] -
+                                  picture.levels[size_t(std::clamp<int64_t>(i, 0, height - 1) * width +
+                                                        std::clamp<int64_t>(j, 0, width - 1))];
+            outstanding.push_back(difference);
+        }
+    std::sort(outstanding.begin(), outstanding.end());
+    const size_t rare = outstanding.size() / 200;  // specks and highlights
+    const int64_t below = -outstanding[rare], above = outstanding[outstanding.size() - 1 - rare];
+    return std::max(below, above) > 2 * std::min(below, above) ? below > above : paper > 127;
 }
 
 // What rnnspn predict does too: ink becomes light, and a background that is not black becomes it.
 static void prepare(Picture &picture) {
     auto border = border_of(picture);
-    if (is_on_light(border[(border.size() - 1) / 2], picture.levels))
+    if (is_on_light(border[border.size() / 2 - 1], picture))
         for (auto &level : picture.levels) level = uint8_t(255 - level);
     border = border_of(picture);
-    const double paper = border[border.size() * 3 / 4];
-    if (paper < 1 || paper >= 192) return;
-    const double most = *std::max_element(picture.levels.begin(), picture.levels.end());
-    const double gain = 255 / std::max(most - paper, 85.0);
-    for (auto &level : picture.levels) level = uint8_t(std::min(std::max((level - paper) * gain, 0.0), 255.0) + 0.5);
+    const int middle = border[border.size() / 2 - 1], quarter = border[border.size() * 3 / 4];
+    const int paper = quarter - middle > 64 ? middle : quarter;
+    if (paper == 0 || middle >= 192) return;
+    const double range = std::max(*std::max_element(picture.levels.begin(), picture.levels.end()) - paper, 85);
+    for (auto &level : picture.levels) level = uint8_t(std::clamp((level - paper) * 255 / range, 0.0, 255.0) + 0.5);
 }
 
 // The character of each class, from the metadata: a JSON document that escapes nothing here but \ and ".

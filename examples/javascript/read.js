@@ -31,19 +31,30 @@ function prepared(levels, height, width) {
     const ends = [...levels.subarray(0, width), ...levels.subarray(-width), ...sides.flat()];
     return ends.sort((a, b) => a - b)[share(ends.length)];
   };
-  if (isOnLight(border((count) => count / 2 - 1), levels.toSorted())) levels = levels.map((level) => 255 - level);
-  const paper = border((count) => Math.floor((count * 3) / 4));
-  if (paper < 1 || paper >= 192) return levels;
-  const gain = 255 / Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
-  return levels.map((level) => Math.round(Math.min(Math.max((level - paper) * gain, 0), 255)));
+  const middle = () => border((count) => count / 2 - 1);
+  if (isOnLight(middle(), levels, height, width)) levels = levels.map((level) => 255 - level);
+  let paper = border((count) => Math.floor((count * 3) / 4));
+  if (paper - middle() > 64) paper = middle();
+  if (paper === 0 || middle() >= 192) return levels;
+  const range = Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
+  return levels.map((level) => Math.round(Math.min(Math.max(((level - paper) * 255) / range, 0), 255)));
 }
 
-// A light border means dark ink, and one between light and dark whatever is farther from it.
-function isOnLight(paper, inOrder) {
-  const rare = Math.floor(inOrder.length / 200); // specks and highlights
-  const [below, above] = [paper - inOrder[rare], inOrder.at(-1 - rare) - paper];
-  if (paper >= 64 && paper < 192 && Math.max(below, above) > 2 * Math.min(below, above)) return below > above;
-  return paper > 127;
+// A light border means dark ink, and one between light and dark whatever stands out from its surroundings.
+function isOnLight(paper, levels, height, width) {
+  if (paper < 64 || paper >= 192) return paper > 127;
+  const reach = Math.floor(Math.min(height, width) / 8);
+  const within = (at, size) => Math.min(Math.max(at, 0), size - 1);
+  const outstanding = Float64Array.from(levels, (level, at) => {
+    const [y, x] = [Math.floor(at / width), at % width];
+    let difference = 0;
+    for (let i = y - reach; i <= y + reach; i++)
+      for (let j = x - reach; j <= x + reach; j++) difference += level - levels[within(i, height) * width + within(j, width)];
+    return difference;
+  }).sort();
+  const rare = Math.floor(outstanding.length / 200); // specks and highlights
+  const [below, above] = [-outstanding[rare], outstanding.at(-1 - rare)];
+  return Math.max(below, above) > 2 * Math.min(below, above) ? below > above : paper > 127;
 }
 
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.

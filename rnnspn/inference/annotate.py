@@ -71,18 +71,20 @@ def _names(paths: Sequence[str]) -> Iterator[str]:
 
     Pictures of one folder that differ in their endings alone are numbered.
     """
-    taken: set[str] = set()
     used: dict[str, int] = {}
     folders = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120 - as they were given
     try:
         top = os.path.commonpath(folders)
     except ValueError:  # drives of their own, or no picture
         folders, top = [os.curdir] * len(paths), os.curdir
+    inner = {folder: os.path.relpath(folder, top) for folder in set(folders)}
+    parents = {str(parent) for folder in inner.values() for parent in (PurePath(folder), *PurePath(folder).parents)}
+    taken = {parent[:-4].casefold() for parent in parents if parent.lower().endswith(".png")}  # no file has their names
     for path, folder in zip(paths, folders, strict=True):
         stem = PurePath(path).stem or "picture"
         while len(os.fsencode(stem)) > _LONGEST_NAME:
             stem = stem[:-1]
-        stem = os.path.normpath(os.path.join(os.path.relpath(folder, top), stem))  # noqa: PTH118
+        stem = os.path.normpath(os.path.join(inner[folder], stem))  # noqa: PTH118
         number = used.get(stem.casefold(), 1)
         name = stem if number == 1 else f"{stem}-{number}"
         while name.casefold() in taken:

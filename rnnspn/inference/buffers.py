@@ -67,6 +67,8 @@ class _Buffers(NamedTuple):
 class BufferedSession:
     """Runs a session on the buffers of its device, for any number of threads at a time.
 
+    Memory of the device is freed by whatever thread lets go of it last: not while another model meets a new size.
+
     Args:
         session: The session.
         device: Where it runs, in the runtime's words: `cuda` or `cpu`.
@@ -100,7 +102,7 @@ class BufferedSession:
     def _buffers_for(self, count: int) -> _Buffers:
         """Return the buffers for all of so many pictures, or for as many of them as go together."""
         *smaller, largest = self._sizes
-        if smaller and count <= largest // 2:  # if more than half empty, the largest cost more
+        if largest == SIZES[-1] and count <= largest // 2:  # more than half empty, those cost more
             largest = smaller[-1]
         size = next((size for size in smaller if count <= size), largest)
         return self._buffers.get(size) or self._thread.submit(self._of, size).result()

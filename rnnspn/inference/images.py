@@ -25,9 +25,13 @@ Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
 _BETWEEN = range(64, 192)
-"""Levels of a background whose ink may be darker or lighter: what is farther from it decides."""
+"""Levels of a background whose ink may be darker or lighter: what stands out from its surroundings decides."""
+_AROUND = 8
+"""Surroundings reach as far as the picture's smaller side in so many parts."""
 _RARE = 200
 """One pixel in so many is no ink: a speck or a highlight."""
+_SHADE = 64
+"""The border's lighter quarter is background only if it is no more levels above the middle; else ink crosses it."""
 _LEAST_CONTRAST = 85
 """Levels are stretched as if ink were at least this far from its background: an empty sheet's grain stays faint."""
 
@@ -160,8 +164,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
         height: Input height H in pixels.
         width: Input width W in pixels.
         polarity: `dark-on-light`, `light-on-dark`, or `auto`: a light border means dark ink, and one between light and
-            dark whatever is farther from it; where it is transparent, the background is what contrasts with the
-            visible part.
+            dark whatever stands out from its surroundings; where it is transparent, the background is what contrasts
+            with the visible part.
     """
     if polarity not in get_args(Polarity):
         raise ValueError(f"expected the polarity {', '.join(get_args(Polarity))}; got {polarity!r}")
@@ -169,8 +173,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     size = (placement.width, placement.height)
     grey = decoded.image if decoded.image.mode == "L" else decoded.image.convert("L")
     cover = None
-    if "A" in decoded.image.getbands():
-        alpha = decoded.image.getchannel("A")
+    alpha = decoded.image.getchannel("A") if "A" in decoded.image.getbands() else None
+    if alpha is not None and alpha.getextrema() != (255, 255):
         grey = ImageChops.multiply(grey, alpha)
         cover = _resized(alpha, size)
     levels = _resized(grey, size)
@@ -204,22 +208,40 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
     if cover is not None and _border(cover).mean() < 128:
         visible = cover.sum(dtype=np.int64)
         return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
-    border = _border(levels)
-    paper = int(border[(border.size - 1) // 2])
-    if paper in _BETWEEN:
-        inked = np.sort(levels, axis=None)
-        rare = inked.size // _RARE
-        below, above = paper - int(inked[rare]), int(inked[-1 - rare]) - paper
+    paper = int(_border(levels)[levels.shape[0] + levels.shape[1] - 1])
+    if paper in _BETWEEN and cover is None:
+        rare = levels.size // _RARE
+        low, high = rare, levels.size - 1 - rare
+        outstanding = np.partition(_outstanding(levels), (low, high), axis=None)
+        below, above = -int(outstanding[low]), int(outstanding[high])
         if max(below, above) > 2 * min(below, above):
             return below > above
     return paper > 127
 
 
+def _outstanding(levels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return how far each level is above the mean of its surroundings, times their number, int32 (h, w).
+
+    Shade and light change from place to place; ink is what differs from what is next to it.
+    """
+    reach = min(levels.shape) // _AROUND
+    side = 2 * reach + 1
+    height, width = levels.shape
+    sums = np.zeros((height + side, width + side), np.int32)  # of all that is above and left of a place
+    padded = np.pad(levels, reach, mode="edge")
+    np.cumsum(np.cumsum(padded, 0, dtype=np.int32), 1, dtype=np.int32, out=sums[1:, 1:])
+    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    outstanding: NDArray[np.int32] = levels * np.int32(side * side) - around
+    return outstanding
+
+
 def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     border = _border(levels)
-    paper = float(border[border.size * 3 // 4])
-    if not 0 < paper < _BETWEEN.stop:  # black already, or not the background that the polarity promised
+    middle, paper = (int(border[index]) for index in (border.size // 2 - 1, border.size * 3 // 4))
+    if paper - middle > _SHADE:
+        paper = middle
+    if paper == 0 or middle >= _BETWEEN.stop:  # black already, or not the background that the polarity promised
         return levels
-    gain = 255 / max(float(levels.max()) - paper, _LEAST_CONTRAST)
-    stretched: NDArray[np.uint8] = (np.clip((levels - paper) * gain, 0, 255) + 0.5).astype(np.uint8)
+    range_ = max(int(levels.max()) - paper, _LEAST_CONTRAST)
+    stretched: NDArray[np.uint8] = (np.clip((levels - float(paper)) * 255 / range_, 0, 255) + 0.5).astype(np.uint8)
     return stretched

@@ -24,9 +24,10 @@ def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
     """List the pictures that the arguments name, in order, each path once.
 
     A file is taken whatever its ending. A folder gives, sorted and recursively, what ends as pictures do and is not
-    hidden; links to folders are followed last, each folder once. A list holds one path a line (or NUL-ended, when it
-    has a NUL), relative to the working folder; what it names is not expanded further, save folders, and may be missing:
-    that costs its own record. A folder that cannot be listed stands for itself, so that it too ends as a failed record.
+    hidden; its links to folders are followed last, each folder once. A list holds one path a line (or NUL-ended, when
+    it has a NUL), relative to the working folder; what it names is not expanded further, save folders, and may be
+    missing: that costs its own record. A folder that cannot be listed stands for itself, so that it too ends as a
+    failed record.
 
     Args:
         arguments: Paths, glob patterns, `@FILE` for a list of paths, `-` for a list on the standard input.

@@ -35,19 +35,27 @@ def prepared(levels: np.ndarray) -> np.ndarray:
     def border() -> list[int]:
         return sorted(v for side in (levels[0], levels[-1], levels[:, 0], levels[:, -1]) for v in side.tolist())
 
-    b, every = border()[len(border()) // 2 - 1], sorted(levels.flatten().tolist())
+    b, (height, width) = border()[len(border()) // 2 - 1], levels.shape
+    r, wide = min(height, width) // 8, levels.astype(np.int64)
+    squares = [
+        wide[np.clip(np.arange(height) + i, 0, height - 1)][:, np.clip(np.arange(width) + j, 0, width - 1)]
+        for i in range(-r, r + 1)
+        for j in range(-r, r + 1)
+    ]
+    every = sorted((wide * len(squares) - sum(squares)).flatten().tolist())
     k = len(every) // 200
-    d, a = b - every[k], every[len(every) - 1 - k] - b
+    d, a = -every[k], every[len(every) - 1 - k]
     turned = b > 127
     if 64 <= b < 192 and (d > 2 * a or a > 2 * d):
         turned = d > 2 * a
     if turned:
         levels = 255 - levels
-    p = border()[3 * len(border()) // 4]
-    if not 0 < p < 192:
+    m, p = border()[len(border()) // 2 - 1], border()[3 * len(border()) // 4]
+    p = m if p - m > 64 else p
+    if p == 0 or m >= 192:
         return levels
-    m = int(levels.max())
-    scaled = [[(v - p) * (255 / max(m - p, 85)) for v in row] for row in levels.tolist()]
+    h = int(levels.max())
+    scaled = [[(v - p) * 255 / max(h - p, 85) for v in row] for row in levels.tolist()]
     return np.array([[math.floor(min(max(v, 0), 255) + 0.5) for v in row] for row in scaled], np.uint8)
 
 

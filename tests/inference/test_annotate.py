@@ -76,6 +76,9 @@ def test_drawings_lie_in_folders_like_the_pictures(tmp_path, monkeypatch):
     annotator = Annotator(Path("drawn"), paths, facts)
     written = [annotator.write(index, reading) for index in range(len(paths))]
     assert written == [Path("drawn", name) for name in ("one/a.png", "two/a.png", "a.png", "a-2.png", "two/b.png")]
+    assert Annotator(Path("drawn"), ["d/a.jpg", "d/a.png/b.png"], facts)._targets == [
+        Path("drawn", name) for name in ("a-2.png", "a.png/b.png")
+    ]
     assert Annotator(Path("drawn"), [str(tmp_path / paths[1])], facts).write(0, reading) == Path("drawn/a.png")
 
 

@@ -54,6 +54,13 @@ def test_a_board_comes_out_black_and_its_chalk_white():
     assert fitted[50, 50] == 255
 
 
+def _strokes(ink: int, paper: int) -> np.ndarray:
+    """Return a ring and a bar, three pixels wide."""
+    y, x = np.mgrid[:100, :100]
+    drawn = (np.abs(np.hypot(x - 40, y - 50) - 15) < 1.5) | ((np.abs(x - 70) < 1.5) & (np.abs(y - 50) < 20))
+    return np.where(drawn, ink, paper).astype(np.uint8)
+
+
 GREYS = [(ink, paper) for paper in range(0, 256, 5) for ink in range(0, 256, 5) if abs(ink - paper) >= 90]
 
 
@@ -61,20 +68,39 @@ GREYS = [(ink, paper) for paper in range(0, 256, 5) for ink in range(0, 256, 5) 
 def test_ink_of_any_level_on_a_background_of_any_comes_out_white_on_black(specks):
     at = np.random.default_rng(1).integers(10, 90, (2, specks))
     for ink, paper in GREYS:
-        picture = _disc(ink=ink, paper=paper)
+        picture = _strokes(ink, paper)
         picture[tuple(at)] = 255 if ink < paper else 0
-        fitted = load(picture, 100, 100).pixels
-        assert fitted[0, 0] == 0, (ink, paper)
-        assert fitted[50, 50] >= 85, (ink, paper)
+        grain = np.random.default_rng(2).normal(0, 2, picture.shape).round()
+        fitted = load((picture + grain).clip(0, 255).astype(np.uint8), 100, 100).pixels
+        assert np.median(fitted) == 0, (ink, paper)
+        assert np.median(fitted[32:69, 70]) >= 85, (ink, paper)
 
 
-def test_paper_that_is_brighter_in_the_middle_is_still_paper():
+@pytest.mark.parametrize("darker", [0, 20, 40, 60, 80, 100])
+@pytest.mark.parametrize("ink", [60, 110])
+def test_paper_that_is_brighter_in_the_middle_is_still_paper(darker, ink):
     y, x = np.mgrid[:100, :100]
-    light = 245 - 0.03 * ((x - 50) ** 2 + (y - 50) ** 2)  # 170 where the border is nearest
-    for ink in (0, 40):
-        fitted = load(np.where(_disc() > 0, ink, light).astype(np.uint8), 100, 100).pixels
-        assert fitted[50, 50] > 200
-        assert np.median(fitted[0]) == 0
+    light = 230 - darker * ((x - 49.5) ** 2 + (y - 49.5) ** 2) / 49.5**2
+    picture = (light - _strokes(ink, 0)).clip(0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(load(picture, 100, 100).pixels, load(picture, 100, 100, "dark-on-light").pixels)
+
+
+def test_holes_in_a_grey_picture_are_no_ink():
+    picture = np.dstack([_strokes(140, 100), np.full((100, 100), 255, np.uint8)])
+    opaque = load(picture, 100, 100).pixels
+    picture[5:30, 5:60, 1] = 0
+    holed = load(picture, 100, 100).pixels
+    np.testing.assert_array_equal(holed[32:], opaque[32:])
+    assert np.median(holed[32:69, 70]) > 85
+
+
+def test_ink_that_crosses_the_border_does_not_make_it_background():
+    picture = _strokes(250, 20)
+    picture[:, 0] = picture[:, 1] = 250  # a quarter of the border and a little more
+    picture[0, :60] = 250
+    fitted = load(picture, 100, 100).pixels
+    assert np.median(fitted) == 0
+    assert fitted[50, 70] == 255
 
 
 @pytest.mark.parametrize("paper", [1, 5, 8, 60, 100, 150, 200, 247, 254])
