@@ -252,7 +252,9 @@ def test_the_first_frame_of_an_animation_or_page_of_a_document_is_seen(tmp_path:
 
 def test_a_jpeg_of_printing_inks_is_seen_as_it_prints(tmp_path: Path) -> None:
     inks = np.array([[[0, 0, 0, 0]], [[0, 0, 0, 155]], [[0, 255, 255, 0]], [[0, 0, 0, 255]]], np.uint8)
-    flat = Image.fromarray(inks.repeat(16, 0).repeat(16, 1), "CMYK")
-    flat.save(tmp_path / "file", "JPEG", quality=95)
-    seen = images.load(tmp_path / "file", 64, 16, "light-on-dark").pixels[8::16, 8]
+    page = np.zeros((96, 48, 4), np.uint8)
+    page[..., 3] = 255  # black, as a background that is left as it is
+    page[16:80, 16:32] = inks.repeat(16, 0).repeat(16, 1)
+    Image.fromarray(page, "CMYK").save(tmp_path / "file", "JPEG", quality=95)
+    seen = images.load(tmp_path / "file", 96, 48, "light-on-dark").pixels[24:80:16, 24]
     np.testing.assert_allclose(seen.astype(int), [255, 100, 76, 0], atol=3)
