@@ -1,8 +1,8 @@
-"""How well digits in clutter can be told at all: by a larger network that is shown where they are.
+"""How well a larger network that is shown where the digits are can tell them in clutter.
 
-Six convolutions with batch normalisation, for a weight and a product many times the classifier's of the paper, name
-digits in crops of 36 x 36 pixels around their true places. What it gets wrong is the least that can be expected of a
-small network that has to find them first.
+Six convolutions with batch normalisation, of many times the multiplications of the paper's classifier, name digits in
+crops of 36 x 36 pixels around their true places. It is a yardstick for a small network that has to find them first,
+not a limit: trained for longer, it would make fewer errors.
 
 Run: python benchmarks/ceiling.py [--digits 1300000] [--width 24] [--count 10000]
 """

@@ -242,6 +242,6 @@ def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         paper = middle
     if paper == 0 or middle >= _BETWEEN.stop:  # black already, or not the background that the polarity promised
         return levels
-    range_ = max(int(levels.max()) - paper, _LEAST_CONTRAST)
-    stretched: NDArray[np.uint8] = (np.clip((levels - float(paper)) * 255 / range_, 0, 255) + 0.5).astype(np.uint8)
+    span = max(int(levels.max()) - paper, _LEAST_CONTRAST)
+    stretched: NDArray[np.uint8] = (np.clip((levels - float(paper)) * 255 / span, 0, 255) + 0.5).astype(np.uint8)
     return stretched
