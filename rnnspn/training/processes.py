@@ -1,6 +1,7 @@
 """The processes of a run: one, or several that torchrun started, each with an equal share of every batch."""
 
 import atexit
+import gc
 import os
 import warnings
 from collections.abc import Callable
@@ -36,12 +37,14 @@ class Processes:
 
     @classmethod
     def join(cls, device: torch.device) -> "Processes":
-        """Meet the others that torchrun started, over nccl on CUDA and gloo on the CPU."""
+        """Meet the others that torchrun started, over nccl on CUDA and gloo on the CPU, until this process ends."""
         if not started_by_torchrun():
             return cls()
         if not distributed.is_initialized():
+            import torch.distributed.nn.functional  # noqa: F401  # loaded later, it would hold the group for good
+
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-            atexit.register(distributed.destroy_process_group)
+            atexit.register(_leave)
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
@@ -89,3 +92,13 @@ class Processes:
         chosen = [choose() if self.writes else None]
         distributed.broadcast_object_list(chosen)
         return chosen[0]  # type: ignore[return-value]  # the first process put it there
+
+
+def _leave() -> None:
+    """End the group's threads while there still is an interpreter.
+
+    A thread that lets go of a tensor after that ends the process with SIGABRT, however well it has trained. The
+    threads end with the last that holds the group: a network that averages gradients is one, so nothing may hold it.
+    """
+    gc.collect()
+    distributed.destroy_process_group()

@@ -33,12 +33,14 @@ from rnnspn.training.processes import Processes
 from tests.training.test_loop import few_pictures, small_run, stop_after
 loop.held_out_pictures = few_pictures
 cpu = torch.device("cpu")
-trainer = loop.Trainer(Path(sys.argv[1]), small_run("paper", dropout=0.0), cpu, processes=Processes.join(cpu))
-if (trainer.folder / "checkpoint.safetensors").exists():
-    trainer.restore()
-if len(sys.argv) > 2:
-    trainer.observer = stop_after(int(sys.argv[2]))
-assert trainer.run() == (len(sys.argv) == 2)
+def main():
+    trainer = loop.Trainer(Path(sys.argv[1]), small_run("paper", dropout=0.0), cpu, processes=Processes.join(cpu))
+    if (trainer.folder / "checkpoint.safetensors").exists():
+        trainer.restore()
+    if len(sys.argv) > 2:
+        trainer.observer = stop_after(int(sys.argv[2]))
+    assert trainer.run() == (len(sys.argv) == 2)
+main()
 """
 
 THAT_DIFFER = """
@@ -52,23 +54,43 @@ from rnnspn.training.processes import Processes
 from tests.training.test_loop import few_pictures, small_run
 loop.held_out_pictures = few_pictures
 cpu = torch.device("cpu")
-processes = Processes.join(cpu)
-trainer = loop.Trainer(Path(sys.argv[1]), small_run("paper", dropout=0.0), cpu, processes=processes)
-if sys.argv[2] == "scores" and processes.rank == 1:
-    score = loop.score_network
-    loop.score_network = lambda *given: replace(score(*given), wrong_digits=0)
-if sys.argv[2] == "losses" and processes.rank == 1:
-    loss_of = learner.loss_of
-    learner.loss_of = lambda *given: [part * float("nan") for part in loss_of(*given)]
-try:
-    end = [trainer.run(), trainer.tally.epochs, trainer.tally.best_epoch]
-except TrainingError as error:
-    end = str(error)
-ends = [None, None]
-distributed.all_gather_object(ends, end)
-assert ends[0] == ends[1], ends
-if processes.writes:
-    Path(sys.argv[1] + ".end").write_text(str(end))
+def main():
+    processes = Processes.join(cpu)
+    trainer = loop.Trainer(Path(sys.argv[1]), small_run("paper", dropout=0.0), cpu, processes=processes)
+    if sys.argv[2] == "scores" and processes.rank == 1:
+        score = loop.score_network
+        loop.score_network = lambda *given: replace(score(*given), wrong_digits=0)
+    if sys.argv[2] == "losses" and processes.rank == 1:
+        loss_of = learner.loss_of
+        learner.loss_of = lambda *given: [part * float("nan") for part in loss_of(*given)]
+    try:
+        end = [trainer.run(), trainer.tally.epochs, trainer.tally.best_epoch]
+    except TrainingError as error:
+        end = str(error)
+    ends = [None, None]
+    distributed.all_gather_object(ends, end)
+    assert ends[0] == ends[1], ends
+    if processes.writes:
+        Path(sys.argv[1] + ".end").write_text(str(end))
+main()
+"""
+
+THAT_END_AT_ONCE = """
+import time, torch
+from torch import distributed, nn
+from rnnspn.training.processes import Processes
+class Slow(torch.Tensor):
+    def __del__(self):
+        time.sleep(0.05)
+def main():
+    network = Processes.join(torch.device("cpu")).parallel(nn.Linear(1, 1))
+    network(torch.ones(1, 1)).sum().backward()
+    in_a_circle = [network]
+    in_a_circle.append(in_a_circle)
+    for _ in range(6):
+        last = distributed.all_reduce(torch.ones(1).as_subclass(Slow), async_op=True)
+    last.wait()
+main()
 """
 
 
@@ -145,6 +167,10 @@ def test_a_run_of_two_processes_goes_on_with_one(alone: Path, tmp_path: Path) ->
     assert 0 < trainer.tally.step < RUN.train.epochs * RUN.train.steps_per_epoch
     assert trainer.run()
     same_curve(folder, alone)
+
+
+def test_processes_end_well_while_what_they_sent_is_let_go(tmp_path: Path) -> None:
+    train_on(2, tmp_path / "run", source=THAT_END_AT_ONCE)
 
 
 @pytest.mark.parametrize(("what", "end"), [("scores", "[True, [{"), ("losses", "the loss is no finite number")])
