@@ -52,11 +52,6 @@ def predict(
     from rnnspn.inference import batch, inputs, model_file, output, results, resuming
     from rnnspn.inference.predictor import Predictor
 
-    form = format_ or results.default_format(file, sys.stdout.isatty())
-    if resume and (file is None or form not in resuming.FORMS):
-        raise InputError(
-            f"--resume goes on with a file: expected --output and the format {' or '.join(resuming.FORMS)}"
-        )
     if isolate and annotate:
         raise ConfigError("--annotate opens pictures in this process, from which --isolate keeps them; leave one out")
     listed = inputs.collect(paths, sys.stdin.buffer)
@@ -64,6 +59,11 @@ def predict(
         output.expect_no_picture([file], listed)
         if file.suffix.lower() in inputs.SUFFIXES:
             raise InputError(f"expected a file for results with --output, got one that ends as pictures do: {file}")
+    form = format_ or results.default_format(file, sys.stdout.isatty())
+    if resume and (file is None or form not in resuming.FORMS):
+        raise InputError(
+            f"--resume goes on with a file: expected --output and the format {' or '.join(resuming.FORMS)}"
+        )
     predictor = Predictor.load(model or model_file.default(), provider=provider)
     say(f"model: {predictor.model.summary}", quiet=quiet)
     say(f"provider: {predictor.engine.summary}", quiet=quiet)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
+from rnnspn.errors import InputError
 from rnnspn.inference import output
 from rnnspn.inference.records import NOTHING, Failure, Reading, Record
 
@@ -69,11 +70,17 @@ def writer(
 
 
 def default_format(place: Path | None, terminal: bool) -> Format:
-    """Choose a format: by the output file's ending, else a table on a terminal and text elsewhere."""
+    """Choose a format: by the output file's ending, else a table on a terminal and text elsewhere.
+
+    Raises:
+        InputError: The ending is that of something else, such as a spreadsheet.
+    """
     if place is None:
         return "table" if terminal else "text"
-    by_suffix: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
-    return by_suffix.get(place.suffix.lower(), "text")
+    by_suffix: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv", ".txt": "text", ".tsv": "text", "": "text"}
+    if place.suffix.lower() not in by_suffix:
+        raise InputError(f"expected --output to end in .jsonl, .csv or .txt, or a --format beside it, got {place}")
+    return by_suffix[place.suffix.lower()]
 
 
 def printable(path: str) -> str:

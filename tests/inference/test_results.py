@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnspn.errors import InputError
 from rnnspn.inference import results
 from rnnspn.inference.records import Failure, Reading, Record, Step
 
@@ -119,8 +120,15 @@ def test_the_table_shows_why_a_picture_failed():
         (None, False, "text"),
         (Path("a.jsonl"), True, "jsonl"),
         (Path("a.CSV"), True, "csv"),
+        (Path("a.txt"), True, "text"),
         (Path("a"), True, "text"),
     ],
 )
 def test_the_format_follows_the_place(output, terminal, form):
     assert results.default_format(output, terminal) == form
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.json", "a.jsonl.gz"])
+def test_a_place_for_something_else_is_refused(name):
+    with pytest.raises(InputError, match=f"expected --output to end in .*{name}$"):
+        results.default_format(Path(name), terminal=False)
