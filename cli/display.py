@@ -11,16 +11,19 @@ from cli.console import say
 if TYPE_CHECKING:
     from rnnspn.training.tally import Progress
 
+_ONE_REQUEST = 1.0
+"""Signals within so many seconds are one request: torchrun passes on what its processes have got from elsewhere too."""
+
 
 class Display:
-    """Bars on a terminal, a line per epoch, an estimate first; an end on SIGINT and SIGTERM, on a second at once."""
+    """Bars on a terminal, a line per epoch, an estimate first; an end on SIGINT and SIGTERM, on another one at once."""
 
     def __init__(self, folder: Path, quiet: bool) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._quiet = quiet
         self._estimated = False
-        self._stop = False
+        self._stop: float | None = None  # when it was asked for
         self._bar = Progress(
             TextColumn(str(folder)), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
             console=console.stderr(), transient=True, disable=quiet or not console.stderr().is_terminal,
@@ -41,12 +44,14 @@ class Display:
         """Return what the trainer talks to."""
         from rnnspn.training.tally import Observer
 
-        return Observer(self._on_progress, self._on_epoch, lambda: self._stop)
+        return Observer(self._on_progress, self._on_epoch, lambda: self._stop is not None)
 
     def _ask_to_stop(self, *_: object) -> None:
-        if self._stop:  # twice: not after the validation that may be going on, but now
+        now = time.monotonic()
+        if self._stop is None:
+            self._stop = now
+        elif now - self._stop > _ONE_REQUEST:  # not after the validation that may be going on, but now
             raise KeyboardInterrupt
-        self._stop = True
 
     def _on_progress(self, progress: "Progress") -> None:
         if not self._estimated and progress.images_per_second > 0:

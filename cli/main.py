@@ -50,8 +50,8 @@ def main() -> int:
     """Run the command line and return its exit code."""
     console.mend_streams()
     code = console.run(app, sys.argv[1:])
-    if code == console.INTERRUPTED:
-        os._exit(code)  # a decoder may still be busy with its picture, and would be waited for
+    if code == console.INTERRUPTED or (code and os.environ.get("WORLD_SIZE", "1") != "1"):
+        os._exit(code)  # a decoder that is busy with its picture, or torchrun's other processes, would be waited for
     return code
 
 

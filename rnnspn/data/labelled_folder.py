@@ -6,6 +6,7 @@ Shapes: n pictures, T digits, H x W pixels.
 import csv
 import hashlib
 import math
+import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -206,7 +207,7 @@ def _rows(path: Path) -> list[_Row]:
 def _row(path: Path, header: tuple[str, ...], line: int, row: list[str]) -> _Row:
     if len(row) != len(header):
         raise DataError(f"{path}, line {line}: expected {', '.join(header)}; got {len(row)} columns")
-    name, label, *places = row
+    name, label, *places = posixpath.normpath(row[0]), *row[1:]
     if not any(text.strip() for text in places):
         return _Row(line, name, label.strip(), (math.nan,) * len(PLACES))
     try:

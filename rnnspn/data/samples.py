@@ -10,7 +10,7 @@ from PIL import Image
 
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import OutputError
-from rnnspn.files import write_bytes, write_text
+from rnnspn.files import remove_unfinished, write_bytes, write_text
 
 LABELS = "labels.csv"
 
@@ -48,6 +48,7 @@ def write_samples(
 
 
 def _prepare(folder: Path, names: list[str]) -> None:
+    remove_unfinished(folder)
     others = sorted({path.name for path in folder.glob("*")} - {*names, LABELS})
     if others:
         raise OutputError(

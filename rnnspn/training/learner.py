@@ -76,7 +76,8 @@ class Learner:
         config = self.config
         if config.dropout:
             self.network.set_dropout(dropout_rate(config, step))
-            torch.manual_seed((config.seed * 1_000_003 + step + (self._processes.rank << 48)) % 2**63)
+            draw = (config.seed * 1_000_003 + step) * self._processes.size + self._processes.rank
+            torch.manual_seed(draw % 2**63)  # of which the CPU takes 32 bits
         set_learning_rate(self.optimiser, learning_rate(config, step))
         self.average.prepare(step)
         return self._step(pictures)
@@ -85,6 +86,15 @@ class Learner:
         """Return a network with the average of the weights, in evaluation mode."""
         load_weights(self._averaged, self.average.weights)
         return self._averaged
+
+    def expect_finite(self) -> None:
+        """Stop where weights are no numbers any more, as after a gradient without bounds.
+
+        Raises:
+            TrainingError: They are not.
+        """
+        total = torch.stack([weight.sum() for weight in self.average.weights.values()]).sum()
+        expect_finite(total.item(), self.config.learning_rate)
 
     def start_from(self, weights: Checkpoint) -> None:
         """Begin with the weights of a finished run instead of random ones; see `transfer`.

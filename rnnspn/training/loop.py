@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rnnspn.errors import CheckpointError
+from rnnspn.errors import CheckpointError, OutputError
 from rnnspn.files import remove_unfinished, reserved, write_text
 from rnnspn.training.batches import Batches, Pictures, ahead
 from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
@@ -61,6 +61,7 @@ class Trainer:
         self.tally = Tally()
         self.drawings = Drawings(folder)
         self._saved = time.monotonic()
+        self._restored: tuple[int, int] | None = None
 
     def run(self) -> bool:
         """Train to the end, or until asked to stop.
@@ -71,7 +72,7 @@ class Trainer:
         Raises:
             ConfigError: The data do not fit the model.
             DataError: The data are missing.
-            OutputError: The run folder cannot be written, or another process trains there.
+            OutputError: The run folder cannot be written, or another process trains there, or has since `restore`.
             TrainingError: The loss is no finite number any more.
         """
         if self.finished:
@@ -85,6 +86,8 @@ class Trainer:
             return self._train(batches, validation)
         with reserved(self.folder / LOCK_FILE):  # data that cannot be had leave no folder behind
             remove_unfinished(self.folder)
+            if self._restored and self._restored != _version(self.folder / STATE_FILE):
+                raise OutputError(f"another run has gone on in {self.folder} meanwhile; give the command again")
             if self.tally.step == 0:
                 self.save()  # a run can be gone on with from its first moment
             write_text(self.folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
@@ -95,6 +98,7 @@ class Trainer:
         while not self.finished:
             if not self._train_epoch(batches):
                 self.save()
+                self.processes.agree(lambda: None)  # the first that ends, ends all: not while one still writes
                 return False
             self._save_after(_SECONDS_APART)  # validating takes its time
             if self._close_epoch(validation):
@@ -130,6 +134,7 @@ class Trainer:
             if due or stop or save:
                 tally.loss_sum, tally.wrong = self.processes.total(totals).tolist()
                 expect_finite(tally.loss_sum, config.learning_rate)
+                self.learner.expect_finite()
                 now = time.monotonic()
                 self._report((tally.step - since) * config.batch / (now - reported))
                 since, reported = tally.step, now
@@ -140,11 +145,11 @@ class Trainer:
         return True
 
     def _wishes(self, due: bool, save: bool) -> tuple[bool, bool]:
-        """Return whether to stop and whether to save; several processes agree on it whenever a report is due."""
+        """Return whether to stop and whether to save; several processes agree on it, on CUDA at each report."""
         stop = self.observer.should_stop()
         if self.processes.size == 1:
             return stop, save
-        if not due:
+        if not due and self.device.type != "cpu":  # they would wait for the device
             return False, False
         wishes = self.processes.total(torch.tensor([stop, save], dtype=torch.float32, device=self.device))
         return bool(wishes[0]), bool(wishes[1])
@@ -218,6 +223,7 @@ class Trainer:
             CheckpointError: There is none, it is damaged, or it belongs to another configuration.
         """
         path = self.folder / STATE_FILE
+        self._restored = _version(path)
         checkpoint = Checkpoint.load(path)
         if checkpoint.config != self.config:
             raise CheckpointError(f"{path} belongs to another configuration; choose another --out")
@@ -227,3 +233,12 @@ class Trainer:
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} lacks part of the state ({error}); train again") from None
         self.learner.restore(checkpoint.tensors, started=started)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from the one that replaces it; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -4,7 +4,8 @@ import atexit
 import gc
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rnnspn.config import TrainConfig
-from rnnspn.errors import ConfigError
+from rnnspn.errors import ConfigError, TrainingError
 
 _Value = TypeVar("_Value")
 
@@ -78,20 +79,38 @@ class Processes:
             return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def total(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes, one for each value."""
+        """Return the sum over all processes, one for each value.
+
+        Raises:
+            TrainingError: One of them has ended.
+        """
         if self.size == 1:
             return values
         values = values.clone()
-        distributed.all_reduce(values)
+        with _others_there():
+            distributed.all_reduce(values)
         return values
 
     def agree(self, choose: Callable[[], _Value]) -> _Value:
-        """Let the first process choose, and tell the others; if it fails, all of them end."""
+        """Let the first process choose, and tell the others.
+
+        Raises:
+            TrainingError: The first has ended, perhaps as it could not choose.
+        """
         if self.size == 1:
             return choose()
         chosen = [choose() if self.writes else None]
-        distributed.broadcast_object_list(chosen)
+        with _others_there():
+            distributed.broadcast_object_list(chosen)
         return chosen[0]  # type: ignore[return-value]  # the first process put it there
+
+
+@contextmanager
+def _others_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(f"another process of the run has ended; see what it says ({error})") from None
 
 
 def _leave() -> None:

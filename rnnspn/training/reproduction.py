@@ -1,5 +1,6 @@
 """Table 1 of the paper, row by row: train, choose on the validation set, look once at the test set."""
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from rnnspn.training.evaluation import trained
 from rnnspn.training.hardware import name_of
 from rnnspn.training.loop import Trainer
 from rnnspn.training.recipes import RECIPES
-from rnnspn.training.tally import Observer
+from rnnspn.training.tally import Observer, Tally
 
 TABLE_FILE = "table1.json"
 QUICK = {"epochs": 1, "epoch_images": 256}
@@ -191,23 +192,25 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
     done = _finished(row, plan)
     if done is not None:
         return done
-    trainers: dict[Path, Trainer] = {}
+    tallies: dict[Path, tuple[RunConfig, Tally]] = {}
     for folder, config in list(_runs(row, plan)):  # a rate that is not legal is known before hours are spent
         trainer = Trainer(folder, config, device, observer)
         if (folder / STATE_FILE).exists():
             trainer.restore()
         if not trainer.run():
             return None
-        trainers[folder] = trainer
-    kept = {folder: float(trainer.tally.kept["validation_digit_error"]) for folder, trainer in trainers.items()}
+        tallies[folder] = trainer.config, trainer.tally
+        del trainer
+        gc.collect()  # it holds itself, and on CUDA much of the device's memory
+    kept = {folder: float(tally.kept["validation_digit_error"]) for folder, (_, tally) in tallies.items()}
     chosen = min(kept, key=kept.__getitem__)
-    errors = {trainers[folder].config.train.dropout: error for folder, error in kept.items()}
-    config, epochs = trainers[chosen].config, len(trainers[chosen].tally.epochs)
+    errors = {tallies[folder][0].train.dropout: error for folder, error in kept.items()}
+    config, tally = tallies[chosen]
     subject = trained(chosen / MODEL_FILE)
     examples = held_out("test", config.data, config.model)
     score = Score.of(subject.answer(examples.images).digits, examples.labels)
     subject.log(examples.source, score)
-    result = Result(row, config, score, errors, epochs, name_of(device))
+    result = Result(row, config, score, errors, len(tally.epochs), name_of(device))
     document = {"is_the_result": plan.is_the_result} | result.to_dict()
     write_text(_result_file(row, plan), json.dumps(document, indent=2) + "\n")
     return result

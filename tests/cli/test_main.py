@@ -111,12 +111,14 @@ def test_debug_shows_the_traceback():
     assert result.stderr.splitlines()[-1].startswith("error: there is no file or folder /none")
 
 
-def test_a_training_is_asked_to_stop_by_the_first_signal_and_ended_by_the_second(tmp_path):
+def test_a_training_is_asked_to_stop_by_the_first_signal_and_ended_by_a_later_one(tmp_path, monkeypatch):
     with Display(tmp_path, quiet=True) as display:
         observer = display.observer()
         assert not observer.should_stop()
         signal.raise_signal(signal.SIGINT)
         assert observer.should_stop()
+        signal.raise_signal(signal.SIGTERM)  # torchrun's, of the same request
+        monkeypatch.setattr("cli.display._ONE_REQUEST", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

@@ -66,7 +66,7 @@ def test_a_place_that_is_none_is_named(tmp_path: Path, place: str, says: str) ->
 
 
 def test_a_picture_has_one_label(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("path,label\none.png,123\ntwo.png,123\none.png,124\n")
+    (tmp_path / "labels.csv").write_text("path,label\none.png,123\ntwo.png,123\n./one.png,124\n")
     with pytest.raises(DataError, match=r"line 4: one\.png is '124' here and '123' in line 2"):
         labels_of(tmp_path)
 

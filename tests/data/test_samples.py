@@ -76,6 +76,12 @@ def test_a_folder_with_pictures_that_the_labels_would_not_name_is_refused(tmp_pa
     assert (tmp_path / "labels.csv").read_bytes() == before
 
 
+def test_what_a_killed_run_left_does_not_keep_the_next_one_out(tmp_path: Path, supply: Sequences) -> None:
+    (tmp_path / ".0123456789abcdef.part").write_bytes(b"half a picture")
+    write_samples(tmp_path, supply, 3)
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_folder_left_half_way_has_no_labels(tmp_path: Path, supply: Sequences) -> None:
     write_samples(tmp_path, supply, 5)
 

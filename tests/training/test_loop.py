@@ -19,6 +19,7 @@ from rnnspn.config import DataConfig, ModelConfig, family_config
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import CheckpointError, DataError, OutputError, TrainingError
+from rnnspn.models.networks import Network
 from rnnspn.training import distortion, learner, loop
 from rnnspn.training.batches import UNNAMED, Pictures
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
@@ -293,6 +294,37 @@ def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
     other = Trainer(tmp_path, replace(config, train=replace(config.train, seed=9)), CPU)
     with pytest.raises(CheckpointError, match="another configuration"):
         other.restore()
+
+
+def test_a_run_that_another_has_gone_on_with_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    config = small_run("best")
+    Trainer(tmp_path, config, CPU, stop_after(2)).run()
+    late, other = Trainer(tmp_path, config, CPU), Trainer(tmp_path, config, CPU, stop_after(3))
+    late.restore()
+    other.restore()
+    other.run()
+    with pytest.raises(OutputError, match="another run has gone on"):
+        late.run()
+    assert Checkpoint.load(tmp_path / STATE_FILE).notes["tally"]["step"] == 5
+
+
+def test_a_gradient_without_bounds_at_the_end_of_an_epoch_is_found_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run("best")
+    trainer = Trainer(tmp_path, config, CPU)
+    update = trainer.learner.average.update
+
+    def overflow(network: Network) -> None:
+        if trainer.tally.step + 1 == config.train.steps_per_epoch:
+            with torch.no_grad():
+                next(network.parameters()).fill_(math.inf)
+        update(network)
+
+    monkeypatch.setattr(trainer.learner.average, "update", overflow)
+    with pytest.raises(TrainingError, match="no finite number"):
+        trainer.run()
+    assert not (tmp_path / MODEL_FILE).exists()
 
 
 KILLED = """

@@ -161,10 +161,10 @@ def test_a_run_of_one_process_goes_on_with_two(alone: Path, tmp_path: Path) -> N
 
 def test_a_run_of_two_processes_goes_on_with_one(alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "resumed"
-    train_on(2, folder, 6)  # they agree on it at a report, and the first one comes after six steps
+    train_on(2, folder, 4)  # between two reports
     trainer = Trainer(folder, RUN, CPU)
     trainer.restore()
-    assert 0 < trainer.tally.step < RUN.train.epochs * RUN.train.steps_per_epoch
+    assert trainer.tally.step == 4
     assert trainer.run()
     same_curve(folder, alone)
 
@@ -177,6 +177,15 @@ def test_processes_end_well_while_what_they_sent_is_let_go(tmp_path: Path) -> No
 def test_processes_that_find_different_scores_or_losses_end_alike(tmp_path: Path, what: str, end: str) -> None:
     train_on(2, tmp_path / what, what, source=THAT_DIFFER)
     assert (tmp_path / f"{what}.end").read_text().startswith(end)
+
+
+def test_a_process_whose_first_one_fails_does_not_call_it_a_fault_of_the_program(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no folder")
+    process = torchrun(2, "-m", "cli.main", "train", "--epochs", "1", "--limit", "128", "--out", "run", cwd=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: " in err
+    assert "unforeseen" not in err
 
 
 def test_the_comparison_notices_shares_that_overlap(

@@ -3,6 +3,7 @@ import json
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -163,6 +164,15 @@ def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkey
         wrong = round(next(errors) * 120)
         return Score(120, wrong, 40, min(40, wrong), (wrong, 0, 0))
 
+    learners: weakref.WeakSet[Learner] = weakref.WeakSet()
+
+    class Counted(Learner):
+        def __init__(self, *arguments: object) -> None:
+            assert not learners  # each would hold much of a device's memory
+            learners.add(self)
+            super().__init__(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "Learner", Counted)
     monkeypatch.setattr(loop, "score_network", scripted)
     result = run_row(SMALL, plan(tmp_path, search=(0.1, 0.2, 0.3)), CPU, Observer())
     assert result is not None
