@@ -41,6 +41,10 @@ def checkpoint_of(path: Path) -> Checkpoint:
         ModelFileError: The `.onnx` file is no sound model.
         CheckpointError: The checkpoint cannot be read, or the `.onnx` file lacks the weights as they were trained.
     """
+    if path.suffix.lower() == ".ort":
+        raise CheckpointError(
+            f"{path} cannot be trained on; name the .onnx file or the run folder that it was made from"
+        )
     if path.suffix.lower() != ".onnx":
         return Checkpoint.load(path)
     model = model_file.load(path)
@@ -76,7 +80,8 @@ def _weights(network: Network, stored: dict[str, Tensor], path: Path) -> dict[st
             found = _unnamed(weight, [tensor for other, tensor in stored.items() if not other.startswith(_PREFIX)])
         if found is None or found.dtype != weight.dtype or found.shape != weight.shape:
             raise CheckpointError(
-                f"{path} does not hold {name} as it was trained; export it again with --precision fp32"
+                f"{path} does not hold {name} as it was trained; "
+                "export it again with --precision fp32, or start from its run folder"
             )
         weights[name] = found * 255 if name in _FOLDED else found
     return weights

@@ -149,7 +149,12 @@ def build_graph(
             verbose=False,
         )
     assert program is not None
-    optimizer.optimize(program.model, input_size_limit=2**20)
+    alone = config.steps == 1  # there the product of the GRU's first state would take the place of its weights
+    optimizer.optimize_ir(
+        program.model,
+        input_size_limit=2**20,
+        should_fold=lambda node: False if alone and node.op_type in ("MatMul", "Gemm") else None,
+    )
     model = program.model_proto
     if activate:
         _activate_before_pooling(model.graph)

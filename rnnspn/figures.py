@@ -75,7 +75,7 @@ def draw_attention(
         for panel, content in zip(axes, [images[row], images[row], *glimpses[row]], strict=True):
             panel.imshow(content, cmap="gray")
             panel.set_axis_off()
-        axes[0].set_title(f"read {read[row] or NOTHING}", fontsize=10)
+        axes[0].set_title(f"read {read[row] or NOTHING}", fontsize=10, parse_math=False)
         if theta is not None:
             for step, matrix in enumerate(theta[row]):
                 _draw_quadrilateral(axes[1], matrix, width, height, COLOURS[step % len(COLOURS)])
@@ -140,7 +140,7 @@ def draw_mistakes(
     for panel, index in zip(panels, worst, strict=False):
         panel.imshow(images[index], cmap="gray", vmin=0, vmax=255)
         written, found = labels[index] or NOTHING, read[index] or NOTHING
-        panel.set_title(f"{written} read {found}\n{confidence[index]:.0%}", fontsize=8)
+        panel.set_title(f"{written} read {found}\n{confidence[index]:.0%}", fontsize=8, parse_math=False)
     _save(figure, path)
 
 

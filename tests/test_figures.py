@@ -56,6 +56,11 @@ def test_attention_shows_each_glimpses_colour_and_a_panel_for_each(tmp_path: Pat
     assert pixels(tmp_path / "three.png").shape[1] > pixels(tmp_path / "no.png").shape[1]
 
 
+def test_readings_are_not_taken_for_formulas(tmp_path: Path) -> None:
+    draw_attention(np.zeros((1, 40, 60), np.uint8), np.zeros((1, 1, 40, 60)), None, ["$$^_"], tmp_path / "read.png")
+    draw_mistakes(np.zeros((1, 40, 60), np.uint8), ["$$.9"], ["$^$1"], np.ones(1), tmp_path / "mistakes.png")
+
+
 def test_a_figure_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     record = {"epoch": 0, "train_loss": 0.5, "train_digit_error": 0.1, "validation_digit_error": 0.2}

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import math
 import posixpath
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -185,7 +186,13 @@ def _rows(path: Path) -> list[_Row]:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
             lines = csv.reader(file)
             header = tuple(next(lines, []))
-            rows = [(lines.line_num, row) for row in lines if row]
+            rows = [(lines.line_num, row) for row in lines if any(cell.strip() for cell in row)]
+    except FileNotFoundError:
+        if path.parent.is_dir():
+            raise DataError(f"there is no {path}; expected a CSV file with {expected}") from None
+        raise DataError(
+            f"there is no folder {path.parent}; if it has moved, put a link to it, or its pictures, back there"
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"cannot read {path}: {reason}; expected a CSV file with {expected}") from None
@@ -207,9 +214,11 @@ def _rows(path: Path) -> list[_Row]:
 def _row(path: Path, header: tuple[str, ...], line: int, row: list[str]) -> _Row:
     if len(row) != len(header):
         raise DataError(f"{path}, line {line}: expected {', '.join(header)}; got {len(row)} columns")
-    name, label, *places = posixpath.normpath(row[0]), *row[1:]
+    if not row[0].strip():
+        raise DataError(f"{path}, line {line}: expected the path of a picture; got none")
+    name, label, *places = posixpath.normpath(row[0]), unicodedata.normalize("NFC", row[1].strip()), *row[2:]
     if not any(text.strip() for text in places):
-        return _Row(line, name, label.strip(), (math.nan,) * len(PLACES))
+        return _Row(line, name, label, (math.nan,) * len(PLACES))
     try:
         place = tuple(map(float, places))
     except ValueError:
@@ -218,4 +227,4 @@ def _row(path: Path, header: tuple[str, ...], line: int, row: list[str]) -> _Row
         raise DataError(
             f"{path}, line {line}: expected {', '.join(PLACES)} in pixels, or nothing; got {','.join(places)!r}"
         )
-    return _Row(line, name, label.strip(), place)
+    return _Row(line, name, label, place)

@@ -137,7 +137,10 @@ class Predictor:
 
         Raises:
             ConfigError: `isolated` on a system that cannot limit a process.
+            ValueError: `paths` is one path.
         """
+        if _is_one(paths):
+            raise ValueError(f"expected a sequence of paths, got one {type(paths).__name__}; put it into a list")
         height, width = self.model.metadata.height, self.model.metadata.width
         with contextlib.ExitStack() as stack:
             if isolated:

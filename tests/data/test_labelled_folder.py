@@ -188,10 +188,29 @@ def test_labels_from_a_spreadsheet_are_read(tmp_path: Path) -> None:
     assert labels_of(tmp_path).pictures == 3
 
 
+def test_rows_that_a_spreadsheet_leaves_empty_are_passed_over(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 3)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(labels.read_text() + "\n,\n , \n")
+    assert labels_of(tmp_path).pictures == 3
+
+
+def test_a_letter_with_its_accent_apart_is_one_character(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 2)
+    (tmp_path / "labels.csv").write_text("path,label\n0.png,\u00c4\n1.png,A\u0308\n")
+    assert list(labels_of(tmp_path).characters) == ["\u00c4"]
+
+
+def test_a_folder_that_has_moved_is_said_to_be_gone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*gone; if it has moved, put a link"):
+        labels_of(tmp_path / "gone")
+
+
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
-        (None, "cannot read"),
+        (None, "there is no .*labels.csv; expected a CSV file with the header path,label"),
+        ("path,label\n ,123\n", "line 2: expected the path of a picture"),
         ("", "header"),
         ("file,text\none.png,123\n", "header path,label"),
         ("path,label\n", "a line for each picture"),

@@ -28,6 +28,7 @@ def _open_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("rnn-spn", {}),
         ("rnn-spn", {"size": "nano", "downsample": 4, "steps": 2}),
+        ("rnn-spn", {"steps": 1}),
         ("rnn-spn", {"height": 80, "width": 112, "gru_units": 40}),
         ("ffn-spn", {"downsample": 2}),
         ("conv", {}),
@@ -51,6 +52,11 @@ def test_the_bundled_model_comes_back_and_is_exported_to_the_same_weights() -> N
     assert {tensor.name: tensor.raw_data for tensor in graph.initializer} == {
         tensor.name: tensor.raw_data for tensor in shipped.initializer
     }
+
+
+def test_an_ort_file_is_said_to_have_been_made_from_another() -> None:
+    with pytest.raises(CheckpointError, match=r"x\.ort cannot be trained on; name the \.onnx file"):
+        checkpoint_of(Path("x.ort"))
 
 
 def test_weights_in_fewer_bits_do_not_come_back(checkpoint: Path, tmp_path: Path) -> None:

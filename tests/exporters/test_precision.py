@@ -115,7 +115,7 @@ def test_models_of_ones_own_pictures_are_judged_on_those(tmp_path: Path) -> None
     accuracy = check_accuracy(lambda _: next(right_once), lambda _: next(right_once), examples, "int8", max_drop=67)
     assert (accuracy.sequences, accuracy.full, accuracy.reduced, accuracy.changed_digits) == (3, 1.0, 1 / 3, 10)
     (tmp_path / "labels.csv").unlink()
-    with pytest.raises(DataError, match=r"cannot read .*labels\.csv"):
+    with pytest.raises(DataError, match=r"there is no .*labels\.csv"):
         judging_pictures(run)
 
 

@@ -59,6 +59,11 @@ def test_a_single_picture_is_refused_with_the_mend(predictor, wrong):
         predictor.predict(wrong)
 
 
+def test_a_single_path_is_not_read_letter_by_letter(predictor):
+    with pytest.raises(ValueError, match="into a list"):
+        next(predictor.stream("a.png"))
+
+
 def test_a_bad_picture_in_memory_is_an_error(predictor, tmp_path):
     picture = np.zeros((9, 9), np.uint8)
     with pytest.raises(ImageError, match=r"^\S+none\.png: there is no such file$"):
