@@ -8,6 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.alphabet import BLANK
 from rnnspn.errors import ConfigError, InputError, InterruptedRunError
 from rnnspn.inference.providers import Provider
 
@@ -49,7 +50,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Read the digits in pictures."""
-    from rnnspn.inference import batch, inputs, model_file, output, results, resuming
+    from rnnspn.inference import batch, inputs, model_file, output, results, resuming, typefaces
     from rnnspn.inference.predictor import Predictor
 
     if isolate and annotate:
@@ -69,6 +70,8 @@ def predict(
     say(f"provider: {predictor.engine.summary}", quiet=quiet)
     if annotate and predictor.model.metadata.family == "conv":
         say("conv does not look at places: only the digits are drawn", quiet=quiet)
+    if annotate and (boxes := typefaces.lacking(predictor.model.metadata.alphabet.replace(BLANK, ""))):
+        say(f"no font here draws {boxes}: boxes stand for them in the drawings", quiet=quiet)
     apart = file is not None or not sys.stdout.isatty()  # results and bar on one terminal would mix
     tally, width = batch.Tally(), max(map(len, listed))
     try:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from rnnspn import files
 from rnnspn.contract import ModelMetadata
-from rnnspn.inference import decoding, glimpses, images, output
+from rnnspn.inference import decoding, glimpses, images, output, typefaces
 from rnnspn.inference.images import Polarity
 from rnnspn.inference.records import NOTHING, Reading, Step
 
@@ -135,8 +135,8 @@ def _draw_header(canvas: Image.Image, reading: Reading) -> None:
     pen = ImageDraw.Draw(canvas)
     baseline = _EDGE + 36 * _SCALE
     digits = reading.digits or NOTHING
-    pen.text((_EDGE, baseline), digits, _INK, _font(40), anchor="ls")
-    start = _EDGE + pen.textlength(digits, _font(40)) + 14 * _SCALE
+    pen.text((_EDGE, baseline), digits, _INK, _font(40, digits), anchor="ls")
+    start = _EDGE + pen.textlength(digits, _font(40, digits)) + 14 * _SCALE
     pen.text((start, baseline), f"confidence {reading.confidence:.1%}", _FAINT, _font(16), anchor="ls")
 
 
@@ -179,7 +179,7 @@ def _draw_crop(canvas: Image.Image, corner: tuple[int, int], crop: images.Pixels
 def _draw_digit(canvas: Image.Image, corner: tuple[int, int], step: Step) -> None:
     pen = ImageDraw.Draw(canvas)
     left, middle = corner[0], corner[1] + _cell_height() // 2
-    pen.text((left, middle + 12 * _SCALE), step.digit, _INK, _font(56), anchor="ls")
+    pen.text((left, middle + 12 * _SCALE), step.digit, _INK, _font(56, step.digit), anchor="ls")
     pen.text((left, middle + 36 * _SCALE), f"{step.probability:.1%}", _FAINT, _font(15), anchor="ls")
 
 
@@ -202,5 +202,5 @@ def _cell_width(metadata: ModelMetadata) -> int:
     return (0 if metadata.downsample is None else _crop_width(metadata) + _GAP) + 64 * _SCALE
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size * _SCALE)
+def _font(size: int, text: str = "") -> typefaces.Font:
+    return typefaces.font(size * _SCALE, text)
