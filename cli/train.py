@@ -112,6 +112,9 @@ def train(
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:
             trainer.restore()
+            if not trainer.finished and runs.labels_changed(config.data):
+                source = config.data.source
+                say(f"the labels in {source} have changed; the run goes on with what they say now", quiet=quiet)
         elif start_from:
             weights = checkpoint_of(start_from)
             trainer.learner.start_from(weights)

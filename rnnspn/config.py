@@ -145,12 +145,14 @@ class DataConfig:
         seed: Seed of the synthesis.
         validation: Whether the validation pictures are held out. Without, they are learned from too and the last
             epoch's weights are kept: for the run before a model ships, with values that earlier runs have chosen.
+        labels: SHA-256 of what a folder's labels said when the run began, in hexadecimal; empty for other sources.
     """
 
     source: str = SYNTHESIS
     layout: str = "authors"
     seed: int = 0
     validation: bool = True
+    labels: str = ""
 
     def is_seen_by(self, other: "DataConfig") -> bool:
         """Tell whether a run on `other` learned from the pictures that this one validates on."""

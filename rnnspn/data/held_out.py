@@ -23,7 +23,7 @@ def held_out(
     """Return the pictures of `validation` or `test`: the authors' published ones where they fit the model.
 
     Other shapes and layouts get as many synthesised ones, always the same; a model of a folder's pictures is validated
-    on every tenth of them.
+    on a tenth of them.
 
     Args:
         split: `validation` or `test`.

@@ -27,6 +27,7 @@ LABELS = "labels.csv"
 HEADER = ("path", "label")
 PLACES = ("x1", "y1", "x2", "y2")
 """Columns that may follow: the centres of the first and the last character, in pixels of the picture as displayed."""
+_HELD_OUT = 0.1
 
 
 class Seen(NamedTuple):
@@ -47,6 +48,7 @@ class Labels(NamedTuple):
             not all labels are of one length.
         lengths: Each length, the shortest first; 0 is that of pictures with nothing to read.
         characters: Each character, in order.
+        sha256: SHA-256 of what all lines say, in their order, in hexadecimal.
     """
 
     pictures: int
@@ -55,6 +57,7 @@ class Labels(NamedTuple):
     alphabet: str
     lengths: dict[int, Seen]
     characters: dict[str, Seen]
+    sha256: str
 
 
 def labels_of(folder: Path) -> Labels:
@@ -76,8 +79,11 @@ def labels_of(folder: Path) -> Labels:
     lengths = _seen((len(row.label), row.line) for row in rows)
     characters = _seen((character, row.line) for row in rows for character in row.label)
     alphabet = DIGITS if characters.keys() <= set(DIGITS) else "".join(characters)
-    held_out, names = _held_out(rows), alphabet + BLANK if len(lengths) > 1 else alphabet
-    return Labels(len(rows), sum(row.name in held_out for row in rows), max(lengths), names, lengths, characters)
+    alphabet += BLANK if len(lengths) > 1 else ""
+    chosen = _held_out(rows)
+    held_out = sum(row.name in chosen for row in rows)
+    said = hashlib.sha256(repr([tuple(row)[1:] for row in rows]).encode()).hexdigest()
+    return Labels(len(rows), held_out, max(lengths), alphabet, lengths, characters, said)
 
 
 def _seen(found: Iterable[tuple[_Thing, int]]) -> dict[_Thing, Seen]:
@@ -98,8 +104,8 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
             in some lines. Paths are relative to the folder.
         model: Gives the size of the pictures, and the length and the characters of a label; one whose alphabet has a
             `BLANK` takes shorter labels too, and none.
-        split: `train` for nine tenths of the pictures, `validation` for the rest, None for all. A hash of a picture's
-            path decides, so the order of the lines does not matter.
+        split: `train` for about nine tenths of the pictures, `validation` for the rest, None for all. A hash of a
+            picture's path decides, so neither the order of the lines nor what comes beside them matters.
 
     Raises:
         DataError: The labels are missing or do not fit the model, or a picture cannot be read.
@@ -164,7 +170,7 @@ class _Row(NamedTuple):
 
 
 def _of_split(rows: list[_Row], split: str | None, folder: Path) -> list[_Row]:
-    """Return the lines that belong to a split: those with the lowest tenth of hashes are for validation."""
+    """Return the lines that belong to a split."""
     if split is None:
         return rows
     if len({row.name for row in rows}) < 2:
@@ -174,9 +180,10 @@ def _of_split(rows: list[_Row], split: str | None, folder: Path) -> list[_Row]:
 
 
 def _held_out(rows: list[_Row]) -> set[str]:
-    """Return the names of the pictures for validation."""
-    hashes = {row.name: hashlib.sha256(row.name.encode()).digest() for row in rows}
-    return set(sorted(hashes, key=hashes.__getitem__)[: max(1, len(hashes) // 10)])
+    """Return the names of the pictures for validation: about a tenth, the same when others come beside them."""
+    shares = {row.name: int.from_bytes(hashlib.sha256(row.name.encode()).digest()) / 2**256 for row in rows}
+    chosen = {name for name, share in shares.items() if share < _HELD_OUT}
+    return chosen if 0 < len(chosen) < len(shares) else {min(shares, key=shares.__getitem__)}
 
 
 def _rows(path: Path) -> list[_Row]:

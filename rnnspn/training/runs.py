@@ -58,13 +58,13 @@ def new_config(
     given: dict[str, Any] = {name: values.pop(name) for name in _SIZES if name in values}
     if downsample is not None:
         given["downsample"] = downsample
-    source = data or default_source(recipe)
+    source, said = data or default_source(recipe), ""
     if source not in (SYNTHESIS, AUTHORS_2015):
         if not Path(source).is_dir():
             raise ConfigError(f"expected data to be {SYNTHESIS}, {AUTHORS_2015} or a folder; got {source!r}")
         source = str(Path(source).absolute())
         labels = labels_of(Path(source))
-        given["alphabet"], steps = labels.alphabet, labels.steps if steps is None else steps
+        given["alphabet"], said, steps = labels.alphabet, labels.sha256, labels.steps if steps is None else steps
         if recipe == "best" and family == "rnn-spn" and values.get("place_weight", 1) and not values.get("log_epsilon"):
             values.setdefault("companions", _COMPANIONS)
         images = max(labels.pictures, _LEAST_EPOCH) / (1 - min(values.get("companions", 0), 0.9))
@@ -74,7 +74,8 @@ def new_config(
     model = family_config(family, size, steps=_STEPS if steps is None else steps, height=height, width=width, **given)
     config = train_config(recipe, model, seed=seed, **values)
     config = replace(config, batch=min(config.batch, config.epoch_images))
-    return RunConfig(model, DataConfig(source=source, layout=layout, seed=seed, validation=validation), config)
+    pictures = DataConfig(source=source, layout=layout, seed=seed, validation=validation, labels=said)
+    return RunConfig(model, pictures, config)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -129,6 +130,15 @@ def existing(wanted: Path | None) -> tuple[Path, RunConfig]:
     if not state.exists():
         raise CheckpointError(f"{wanted} holds no run; start one without --resume")
     return wanted, Checkpoint.load(state).config
+
+
+def labels_changed(data: DataConfig) -> bool:
+    """Tell whether a folder's labels say something else than when a run began.
+
+    Raises:
+        DataError: The labels are gone, or no longer legal.
+    """
+    return bool(data.labels) and labels_of(Path(data.source)).sha256 != data.labels
 
 
 def digest(checkpoint: Path | None) -> str | None:

@@ -283,6 +283,9 @@ def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, min
     assert process.returncode == 130
     assert "go on with: rnnspn train --resume --out run" in err
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    labels = mine / "labels.csv"
+    labels.write_text(labels.read_text().replace(",A", ",B", 1))
     code, _, err = rnnspn(tmp_path, "train", "--resume", "--out", "run")
     assert code == 0, err
+    assert f"the labels in {mine} have changed; the run goes on with what they say now" in err
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnspn.config import DataConfig
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import Checkpoint
@@ -43,6 +44,19 @@ def test_a_folders_labels_give_the_shape_and_the_length_of_an_epoch() -> None:
         assert (config.model.steps, config.model.alphabet) == (4, "12xy")
         assert config.train.epoch_images == images
         assert config.data.source == str(Path("mine").absolute())
+
+
+def test_labels_that_say_something_else_than_when_a_run_began_are_noticed() -> None:
+    Path("mine").mkdir()
+    labels = Path("mine/labels.csv")
+    labels.write_text("path,label\na.png,12\nb.png,21\n")
+    data = runs.new_config("rnn-spn", "best", data="mine").data
+    labels.write_bytes(b"\xef\xbb\xbfpath,label\r\na.png,12 \r\n,\r\n./b.png,21")  # as a spreadsheet saves them
+    assert not runs.labels_changed(data)
+    for other in ("a.png,21\nb.png,21", "c.png,12\nb.png,21", "b.png,21\na.png,12", "a.png,12\nb.png,21\nc.png,12"):
+        labels.write_text(f"path,label\n{other}\n")
+        assert runs.labels_changed(data), other
+    assert not runs.labels_changed(DataConfig())
 
 
 def test_companions_are_for_glimpses_at_pictures_of_ones_own() -> None:
