@@ -175,7 +175,7 @@ class TrainConfig:
         epochs: Epochs at most.
         epoch_images: Pictures per epoch; a fixed data set may hold fewer.
         batch: Pictures per step.
-        seed: Seed of weights, order and dropout.
+        seed: Seed of weights, order and dropout, of as many bits as the CPU's generator takes.
         optimiser: `rmsprop` (the paper's) or `adamw`.
         schedule: `paper` (divide by 1.5 every 12 epochs from epoch 31 on) or `one-cycle`.
         learning_rate: Peak learning rate.
@@ -232,7 +232,7 @@ class TrainConfig:
         _expect_between("epochs", self.epochs, 1, 1_000_000)
         _expect_between("pictures per epoch", self.epoch_images, 1, 2**40)
         _expect_between("batch", self.batch, 1, 65_536)
-        _expect_between("seed", self.seed, 0, 2**63 - 1)
+        _expect_between("seed", self.seed, 0, 2**32 - 1)
         _expect_one_of("optimiser", self.optimiser, ("rmsprop", "adamw"))
         _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
         _expect_one_of("precision", self.precision, ("fast", "float32", "bfloat16"))
