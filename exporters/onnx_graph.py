@@ -136,6 +136,7 @@ def build_graph(
     example = torch.zeros(_TRACED_BATCH, config.height, config.width, dtype=torch.uint8)
     for name in ("torch.onnx", "onnxscript"):  # they warn of optional packages and skipped optimisations
         logging.getLogger(name).setLevel(logging.ERROR)
+    alone = config.steps == 1  # there the product of the GRU's first state would take the place of its weights
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
@@ -146,10 +147,10 @@ def build_graph(
             input_names=[contract.IMAGES],
             output_names=outputs,
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            optimize=not alone,
             verbose=False,
         )
     assert program is not None
-    alone = config.steps == 1  # there the product of the GRU's first state would take the place of its weights
     optimizer.optimize_ir(
         program.model,
         input_size_limit=2**20,

@@ -82,6 +82,10 @@ def check_parity(
         MissingPackageError: ONNX Runtime is not installed.
     """
     expected = _read_with_torch(network, pictures)
+    if not all(np.isfinite(values).all() for values in expected.values()):
+        raise ParityError(
+            "PyTorch's own answers are not all finite numbers; train the model again; no file was written"
+        )
     session = open_session(model)
     answers = {batch: read_with_onnxruntime(session, pictures, batch) for batch in batches}
     worst = {

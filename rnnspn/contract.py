@@ -75,7 +75,7 @@ class ModelMetadata:
 
     def to_json(self) -> str:
         """Return the metadata as one JSON document."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":

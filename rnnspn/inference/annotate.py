@@ -146,7 +146,7 @@ def _panel(picture: decoding.Decoded, reading: Reading) -> Image.Image:
     scale = _PANEL * 0.9 / max(picture.width, picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     left, top = (_PANEL - size[0]) // 2, (_PANEL - size[1]) // 2
-    rgba = picture.image.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+    rgba = picture.image.convert("RGBA").resize(size, Image.Resampling.BICUBIC, picture.box)
     panel.paste(rgba, (left, top), rgba)
     pen = ImageDraw.Draw(panel)
     quads = [step.quad for step in reading.steps[: 1 if _shares(reading) else None] if step.quad is not None]

@@ -44,6 +44,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture of each EXIF orientation upright; from 5 on, width and height change places."""
+_END_LEFT, _END_ABOVE = (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations in which an end of what is stored, the right or the lower one, comes to lie left or above."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class Decoded:
             size.
         width: Full width in pixels, as displayed.
         height: Full height in pixels, as displayed.
+        box: Where the picture lies in the image: left, top, right and bottom, in pixels of the image. One that came
+            smaller may have a part of a pixel of nothing at one end.
     """
 
     image: Image.Image
     width: int
     height: int
+    box: tuple[float, float, float, float]
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -108,13 +113,13 @@ def decode(data: bytes, detail: int | None = None) -> Decoded:
             _check_size(*image.size)
             if isinstance(image, TiffImageFile):  # a tile is decoded whole, however small the picture
                 _check_size(*(_tag(image, name, 0) for name in ("TileWidth", "TileLength")))
-            full = image.size
+            full, reduced = image.size, None
             if image.format in ("JPEG", "MPO"):
                 if (scans := data.count(_SCAN)) > MAX_SCANS:
                     raise ImageError("too-large", f"expected at most {MAX_SCANS} scans in a JPEG, got {scans}")
                 if detail is not None:
-                    image.draft(None, (detail, detail))
-            return _upright(image, full)
+                    reduced = image.draft(None, (detail, detail))
+            return _upright(image, full, reduced[1] if reduced else None)
 
     return _guarded(opened)
 
@@ -167,16 +172,24 @@ def _guarded(decoding: Callable[[], Decoded]) -> Decoded:
         raise ImageError("damaged", f"the picture is damaged: {reason}") from None
 
 
-def _upright(image: Image.Image, full: tuple[int, int]) -> Decoded:
+def _upright(
+    image: Image.Image, full: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> Decoded:
     image.load()
+    if not min(image.size):
+        raise ImageError("empty", f"expected one pixel or more, got {image.width} x {image.height}")
     if image.format not in ("JPEG", "MPO"):
         full = image.size  # a TIFF turns itself upright while it loads
     orientation = _orientation(image)
     picture = _eight_bit(image)
     if orientation in _TURNS:
         picture = picture.transpose(_TURNS[orientation])
-    width, height = full[::-1] if orientation in (5, 6, 7, 8) else full
-    return Decoded(picture, width, height)
+    across, down = (box[2], box[3]) if box else image.size
+    if orientation in (5, 6, 7, 8):
+        full, (across, down) = full[::-1], (down, across)
+    left = picture.width - across if orientation in _END_LEFT else 0
+    top = picture.height - down if orientation in _END_ABOVE else 0
+    return Decoded(picture, *full, (left, top, left + across, top + down))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -20,7 +20,7 @@ from rnnspn.inference.decoding import Decoded
 
 Polarity = Literal["auto", "dark-on-light", "light-on-dark"]
 Pixels = NDArray[np.uint8]
-Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+Source = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
@@ -126,7 +126,7 @@ def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -
     """Decode and fit one picture.
 
     Args:
-        source: A path, a Pillow image, or an array as `decoding.from_array` takes it.
+        source: A path, a file's contents, a Pillow image, or an array as `decoding.from_array` takes it.
         height: Input height H in pixels.
         width: Input width W in pixels.
         polarity: As for `fit`.
@@ -138,7 +138,11 @@ def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -
         return fit(decoding.from_array(source), height, width, polarity)
     if isinstance(source, Image.Image):
         return fit(decoding.from_image(source), height, width, polarity)
-    return fit(decoding.decode(decoding.read_bytes(source), _DETAIL * max(height, width)), height, width, polarity)
+    if not isinstance(source, str | os.PathLike | bytes):
+        expected = "a path, a file's contents as bytes, a Pillow image or an array"
+        raise ImageError("unsupported", f"expected {expected}; got {type(source).__name__}")
+    data = source if isinstance(source, bytes) else decoding.read_bytes(source)
+    return fit(decoding.decode(data, _DETAIL * max(height, width)), height, width, polarity)
 
 
 def load_all(
@@ -176,8 +180,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     alpha = decoded.image.getchannel("A") if "A" in decoded.image.getbands() else None
     if alpha is not None and alpha.getextrema() != (255, 255):
         grey = ImageChops.multiply(grey, alpha)
-        cover = _resized(alpha, size)
-    levels = _resized(grey, size)
+        cover = _resized(alpha, size, decoded.box)
+    levels = _resized(grey, size, decoded.box)
     if polarity == "dark-on-light" or (polarity == "auto" and _is_on_light(levels, cover)):
         # With `levels` already weighted by the cover, this is the inverse of the picture laid over white.
         levels = (255 if cover is None else np.maximum(cover, levels)) - levels
@@ -190,9 +194,9 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     return Fitted(pixels, placement)
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        image = image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
     levels: NDArray[np.uint8] = np.asarray(image)
     return levels
 

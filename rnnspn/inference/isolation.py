@@ -166,7 +166,10 @@ class Decoder:
 
 
 def _request(path: str, polarity: Polarity) -> bytes:
-    name = os.fsencode(path)
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = b""  # no file has such a name, nor this one
     return _REQUEST.pack(len(name), polarity.encode()) + name
 
 
@@ -228,9 +231,10 @@ def serve() -> None:
         length, polarity = _REQUEST.unpack(head)
         path = os.fsdecode(requests.read(length))
         signal.alarm(_LAST_S)  # ends it where nobody is left to do so
-        answers.writelines(_answer(path, height, width, polarity.rstrip(b"\0").decode()))
+        answer = _answer(path, height, width, polarity.rstrip(b"\0").decode())
+        signal.alarm(0)  # whoever asked may be stopped meanwhile, and read no answer for long
+        answers.writelines(answer)
         answers.flush()
-        signal.alarm(0)
 
 
 def _answer(path: str, height: int, width: int, polarity: Polarity) -> Sequence[bytes]:

@@ -35,6 +35,8 @@ _CORNERS = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float64
 _PATIENCE_S = 0.5
 """How long a stream that is stopped waits for the pictures under way; a decoder cannot be interrupted."""
 _CHANNELS = 4
+_ONE = (str, bytes, PathLike)
+"""What is one picture, though some of it can be iterated over."""
 _WINDOW = 4
 """Batches under way or waiting to be taken, for each worker: what bounds the memory of a stream."""
 
@@ -76,7 +78,7 @@ class Predictor:
 
         Args:
             pictures: uint8 (N, H, W) of the model's own size, 0 background to 255 ink, taken as they are; or a sequence
-                of paths, Pillow images and arrays of any size, which are fitted.
+                of paths, files' contents (bytes), Pillow images and arrays of any size, which are fitted.
             polarity: Whether ink is dark or light; `auto` looks at the border. Not for pictures taken as they are.
 
         Returns:
@@ -92,7 +94,7 @@ class Predictor:
             isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.shape[1:] == (height, width)
         )
         if not as_they_are and _is_one(pictures):
-            raise ValueError(f"expected a sequence of pictures, got one {type(pictures).__name__}; put it into a list")
+            raise ValueError(f"expected a list of pictures, got {_described(pictures)}")
         placement = Placement.fitting(width, height, width, height)
 
         def fit(number: int, picture: Source) -> Fitted:
@@ -140,7 +142,7 @@ class Predictor:
             ValueError: `paths` is one path.
         """
         if _is_one(paths):
-            raise ValueError(f"expected a sequence of paths, got one {type(paths).__name__}; put it into a list")
+            raise ValueError(f"expected a list of paths, got {_described(paths)}")
         height, width = self.model.metadata.height, self.model.metadata.width
         with contextlib.ExitStack() as stack:
             if isolated:
@@ -236,7 +238,14 @@ def _is_one(pictures: object) -> bool:
     """Tell whether this is a single picture rather than several of them."""
     if isinstance(pictures, np.ndarray):
         return pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[-1] <= _CHANNELS)
-    return isinstance(pictures, str | PathLike) or not isinstance(pictures, Sequence)
+    return isinstance(pictures, _ONE) or not isinstance(pictures, Sequence)
+
+
+def _described(pictures: object) -> str:
+    kind = type(pictures).__name__
+    if isinstance(pictures, Iterable) and not isinstance(pictures, (*_ONE, np.ndarray)):
+        return f"a {kind}: make a list of it"
+    return f"one {kind}: put it into a list"
 
 
 def _grouped(values: Iterable[Any], size: int) -> Iterator[Any]:

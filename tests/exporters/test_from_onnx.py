@@ -29,6 +29,7 @@ def _open_gates(monkeypatch: pytest.MonkeyPatch) -> None:
         ("rnn-spn", {}),
         ("rnn-spn", {"size": "nano", "downsample": 4, "steps": 2}),
         ("rnn-spn", {"steps": 1}),
+        ("rnn-spn", {"steps": 1, "gru_units": 16}),
         ("rnn-spn", {"height": 80, "width": 112, "gru_units": 40}),
         ("ffn-spn", {"downsample": 2}),
         ("conv", {}),

@@ -107,6 +107,17 @@ def test_the_gate_closes_on_numbers_that_are_not_finite(network: Network, graph:
         check_parity(damaged, network, parity_pictures(network.config))
 
 
+def test_the_gate_closes_on_a_network_whose_own_answers_are_not_finite(network: Network, graph: bytes) -> None:
+    overflowing = copy.deepcopy(network)
+    with torch.no_grad():
+        overflowing.classifier.hidden.weight *= 1e30  # finite, as what is loaded has to be
+        overflowing.classifier.logits[0].weight *= 1e30
+    assert all(weight.isfinite().all() for weight in overflowing.parameters())
+    pictures = parity_pictures(network.config)
+    with pytest.raises(ParityError, match="PyTorch's own answers are not all finite numbers"):
+        check_parity(build_graph(overflowing).SerializeToString(), overflowing, pictures)
+
+
 def test_the_gate_names_every_batch_size_that_differs(network: Network, graph: bytes) -> None:
     damaged = perturb(graph, "affine.bias", nudge)
     with pytest.raises(ParityError) as caught:

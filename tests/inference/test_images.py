@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ from PIL import Image
 
 from rnnspn.inference import decoding, images
 from rnnspn.inference.images import Placement, load, to_input, to_source
+
+SAMPLE = Path(__file__).parents[2] / "assets" / "images" / "00-plain.png"
 
 
 def _disc(size: int = 100, ink: int = 255, paper: int = 0) -> np.ndarray:
@@ -206,3 +209,20 @@ def test_a_turned_photograph_maps_back_to_the_picture_as_displayed():
     centre = np.array([columns.mean(), rows.mean()]) / 99 * 2 - 1
     found = to_source(centre.reshape(1, 1, 1, 2), [fitted.placement], 100, 100)[0, 0, 0]
     np.testing.assert_allclose(found, [1000, 350], atol=10)
+
+
+@pytest.mark.parametrize("size", [(2401, 2401), (2405, 1603), (603, 1205)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_big_jpeg_is_what_it_is_in_full(size, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = io.BytesIO()
+    with Image.open(SAMPLE) as sample:
+        sample.convert("L").resize(size, Image.Resampling.BICUBIC).save(encoded, "JPEG", quality=95, exif=exif)
+    whole = decoding.decode(encoded.getvalue())
+    reduced = decoding.decode(encoded.getvalue(), detail=300)
+    assert max(reduced.image.size) < max(whole.image.size) * 0.6
+    ours, full = (images.fit(one, 100, 100, "light-on-dark") for one in (reduced, whole))
+    assert ours.placement == full.placement
+    difference = np.abs(ours.pixels.astype(int) - full.pixels).max()
+    assert difference <= 6

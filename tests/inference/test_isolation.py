@@ -96,6 +96,25 @@ def test_a_process_that_lies_is_replaced(answer, code, tmp_path, monkeypatch):
         decoder.close()
 
 
+def test_nobody_is_ended_who_waits_for_its_answers_to_be_read(tmp_path):
+    side, quick = 1000, "from rnnspn.inference import isolation; isolation._LAST_S = 1; isolation.serve()"
+    paths = [_picture(tmp_path, f"{number}.png") for number in range(4)]  # their answers do not fit into a pipe
+    decoder = Decoder(side, side, serve=quick)
+    try:
+        found = decoder.load(paths)
+        outcomes = [next(found)]
+        time.sleep(2.5)  # as if this process were stopped
+        assert _codes([*outcomes, *found]) == ["read"] * 4
+    finally:
+        decoder.close()
+
+
+def test_a_name_that_no_file_can_have_costs_one_record(tmp_path):
+    paths = ["\ud800.png", _picture(tmp_path, "good.png")]
+    with Decoders(100, 100, "auto") as decoders, decoders.borrowed() as load:
+        assert _codes(list(load(paths))) == ["not-found", "read"]
+
+
 def test_the_processes_end_with_the_run(predictor, tmp_path, monkeypatch):
     started = []
     original = Decoder._start

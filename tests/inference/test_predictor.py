@@ -1,3 +1,4 @@
+import io
 import itertools
 import math
 import threading
@@ -60,8 +61,37 @@ def test_a_single_picture_is_refused_with_the_mend(predictor, wrong):
 
 
 def test_a_single_path_is_not_read_letter_by_letter(predictor):
-    with pytest.raises(ValueError, match="into a list"):
+    with pytest.raises(ValueError, match="got one str: put it into a list"):
         next(predictor.stream("a.png"))
+    with pytest.raises(ValueError, match="got one bytes: put it into a list"):
+        predictor.predict(b"a.png")
+
+
+def test_what_can_be_gone_through_once_has_to_be_made_a_list(predictor):
+    with pytest.raises(ValueError, match="got a generator: make a list of it"):
+        predictor.predict(path for path in ("a.png",))
+
+
+def test_the_contents_of_a_file_are_read_as_the_file_is(predictor, tmp_path):
+    Image.fromarray(handmade.picture_of("120")).resize((300, 200)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert predictor.predict([content]) == predictor.predict([tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((0, 5), np.uint8), np.zeros((5, 0), np.float32), Image.new("L", (0, 0))])
+def test_a_picture_of_no_pixels_is_an_error(predictor, nothing):
+    with pytest.raises(ImageError, match=r"^picture 1: expected one pixel or more, got \d x \d$"):
+        predictor.predict([np.zeros((9, 9), np.uint8), nothing])
+
+
+def test_what_is_no_picture_costs_its_own_record(predictor, tmp_path):
+    Image.fromarray(handmade.picture_of("120")).save(tmp_path / "a.png")
+    paths = [str(tmp_path / "a.png"), None, io.BytesIO()]
+    first, *others = (record for batch in predictor.stream(paths) for record in batch)
+    assert first.outcome.digits == "120"
+    assert [other.outcome.code for other in others] == ["unsupported"] * 2
+    assert others[0].outcome.message.startswith("expected a path, ")
+    assert others[1].outcome.message.endswith("got BytesIO")
 
 
 def test_a_bad_picture_in_memory_is_an_error(predictor, tmp_path):
