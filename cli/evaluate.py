@@ -52,9 +52,10 @@ def evaluate(
     """
     if report is not None:
         console.needs("train", "matplotlib")
-    from rnnspn.config import SYNTHESIS
+    from rnnspn.config import SYNTHESIS, DataConfig
     from rnnspn.data.held_out import held_out
     from rnnspn.data.labelled_folder import labelled_folder
+    from rnnspn.data.labels import labels_of
     from rnnspn.scores import Score, Surest
 
     subject = _open(model, provider)
@@ -63,8 +64,8 @@ def evaluate(
         examples = held_out(split, subject.data, subject.model, published=data is None)
     else:
         examples = labelled_folder(Path(data), subject.model)
-        if Path(data).absolute().name == Path(subject.data.source).name:  # all that an exported file knows of it
-            say(f"the model learned from a folder {data}: errors on what it has seen look too good", quiet=quiet)
+        if subject.data.is_same(DataConfig(source=str(Path(data).absolute()), labels=labels_of(Path(data)).sha256)):
+            say(f"{data} looks like what the model learned from: errors on that are no measure", quiet=quiet)
     answers = subject.answer(examples.images)
     score = Score.of(answers.digits, examples.labels, subject.model.blank)
     if data is None and split == "test":

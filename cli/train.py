@@ -21,13 +21,19 @@ _WITH_RESUME = ("resume", "out", "device", "checkpoint_seconds", "quiet")
 
 def train(
     context: typer.Context,
-    family: Annotated[Literal["rnn-spn", "ffn-spn", "conv"], typer.Option(help="Family of the paper.")] = "rnn-spn",
+    family: Annotated[
+        Literal["rnn-spn", "ffn-spn", "conv"] | None,
+        typer.Option(
+            help="Family of the paper.", show_default="rnn-spn; here and below, --start-from's if it is given"
+        ),
+    ] = None,
     downsample: Annotated[
         int | None, typer.Option("--downsample", "-d", help="Down-sampling factor d.", show_default="3; none for conv")
     ] = None,
     size: Annotated[
-        Literal["full", "small", "nano"], typer.Option(help="Size of the rnn-spn; the smaller, the faster.")
-    ] = "full",
+        Literal["full", "small", "nano"] | None,
+        typer.Option(help="Size of the rnn-spn; the smaller, the faster.", show_default="full"),
+    ] = None,
     recipe: Annotated[Literal["best", "paper"], typer.Option(help="How to train.")] = "best",
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
     limit: Annotated[
@@ -46,8 +52,8 @@ def train(
         int | None,
         typer.Option(help="Digits in a sequence, T.", show_default="3, or as many as a folder's longest label has"),
     ] = None,
-    height: Annotated[int, typer.Option(help="Picture height in pixels.")] = 100,
-    width: Annotated[int, typer.Option(help="Picture width in pixels.")] = 100,
+    height: Annotated[int | None, typer.Option(help="Picture height in pixels.", show_default="100")] = None,
+    width: Annotated[int | None, typer.Option(help="Picture width in pixels.", show_default="100")] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +101,7 @@ def train(
     picked = hardware.pick_device(device)
     processes = Processes.join(picked)
     quiet = quiet or not processes.writes
+    weights = checkpoint_of(start_from) if start_from else None
     if resume:
         console.expect_only(context, "--resume goes on with the run's own values", *_WITH_RESUME)
         folder, config = processes.agree(lambda: runs.existing(out))
@@ -102,10 +109,11 @@ def train(
         config = runs.new_config(
             family, recipe, size=size, downsample=downsample, data=data, layout=layout, seed=seed,
             validation=validation, shape=(steps, height, width), started_from=runs.digest(start_from),
+            like=weights.config.model if weights else None,
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
-        folder = processes.agree(lambda: runs.new_folder(out, config, size))
-        if Path(config.data.source).is_dir():
+        folder = processes.agree(lambda: runs.new_folder(out, config))
+        if config.data.is_own:
             for line in _about(Path(config.data.source), config.model.steps, validation):
                 say(line, quiet=quiet)
     with Display(folder, quiet) as display:
@@ -115,8 +123,7 @@ def train(
             if not trainer.finished and runs.labels_changed(config.data):
                 source = config.data.source
                 say(f"the labels in {source} have changed; the run goes on with what they say now", quiet=quiet)
-        elif start_from:
-            weights = checkpoint_of(start_from)
+        elif weights:
             trainer.learner.start_from(weights)
             if config.data.is_seen_by(weights.config.data):
                 say(
@@ -135,13 +142,19 @@ def train(
 
 def _about(folder: Path, steps: int, validation: bool) -> "Iterator[str]":
     """Say what the labels of a folder are like, and name the lines of what may be a slip of the pen."""
-    from rnnspn.data.labelled_folder import labels_of
+    from rnnspn.data.labelled_folder import unlabelled
+    from rnnspn.data.labels import labels_of
 
     labels = labels_of(folder)
     named, missing = "".join(labels.characters), set(DIGITS) - labels.characters.keys()
     lengths = " or ".join(str(length) for length in labels.lengths if length)
     held_out = f", {labels.held_out} of them held out to validate on" if validation else ""
+    named = named if named.isalnum() else repr(named)  # a space would not be seen
     yield f"{labels.pictures} labels of {lengths} characters out of {named}{held_out}"
+    if labels.others:
+        yield f"columns that are not read: {', '.join(labels.others)}"
+    if others := unlabelled(folder):
+        yield f"pictures without a label, which are not learned from: {len(others)}, {others[0]} the first"
     if len(labels.lengths) > 1:  # which may be meant, or a spreadsheet that has dropped leading zeros
         each = ", ".join(
             f"{seen.times} have {length or 'none'} (first in line {seen.line})"
@@ -153,4 +166,5 @@ def _about(folder: Path, steps: int, validation: bool) -> "Iterator[str]":
     usual = sum(seen.times for seen in labels.characters.values()) / len(labels.characters)
     for character, seen in labels.characters.items():
         if seen.times < _RARE * usual:
-            yield f"the character {character} is rare: {seen.times} times, first in line {seen.line}"
+            shown = character if character.isalnum() else repr(character)
+            yield f"the character {shown} is rare: {seen.times} times, first in line {seen.line}"

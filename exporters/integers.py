@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from exporters.onnx_graph import GRID, exchange
 from rnnspn import contract
-from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig
+from rnnspn.config import DataConfig
 from rnnspn.data.held_out import sequences
 from rnnspn.data.labelled_folder import labelled_folder
 from rnnspn.data.mnist import load_mnist
@@ -42,12 +42,14 @@ def calibration_pictures(config: RunConfig) -> NDArray[np.uint8]:
     Raises:
         DataError: MNIST is missing, or the folder's pictures are.
     """
-    source, model = config.data.source, config.model
-    if source not in (SYNTHESIS, AUTHORS_2015):
-        own = labelled_folder(Path(source), model, "train").images  # in order: neighbours are alike
+    model = config.model
+    if config.data.is_own:
+        own = labelled_folder(Path(config.data.source), model, "train").images  # in order: neighbours are alike
         return own[np.linspace(0, len(own) - 1, min(len(own), PICTURES)).astype(np.int64)]
     pictures: NDArray[np.uint8]
-    pictures, _ = sequences(load_mnist(), "train", DataConfig(), model).pictures(np.arange(PICTURES))
+    pictures, _ = sequences(load_mnist(), "train", DataConfig(layout=config.data.layout), model).pictures(
+        np.arange(PICTURES)
+    )
     return pictures
 
 

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters.onnx_graph import GRID
 from exporters.parity import read_with_onnxruntime
 from rnnspn import contract
-from rnnspn.config import AUTHORS_2015, SYNTHESIS, DataConfig
+from rnnspn.config import DataConfig
 from rnnspn.data.examples import Examples
 from rnnspn.data.held_out import sequences
 from rnnspn.data.labelled_folder import labelled_folder
@@ -141,10 +141,12 @@ def judging_pictures(config: RunConfig) -> Examples:
     Raises:
         DataError: MNIST is missing, or the folder's pictures are.
     """
-    source, model = config.data.source, config.model
-    if source not in (SYNTHESIS, AUTHORS_2015):
-        return labelled_folder(Path(source), model)
-    pictures, labels = sequences(load_mnist(), "test", DataConfig(), model).pictures(np.arange(SEQUENCES))
+    model = config.model
+    if config.data.is_own:
+        return labelled_folder(Path(config.data.source), model)
+    pictures, labels = sequences(load_mnist(), "test", DataConfig(layout=config.data.layout), model).pictures(
+        np.arange(SEQUENCES)
+    )
     return Examples("synthesis test", pictures, labels.astype(np.int64))
 
 

@@ -148,7 +148,7 @@ def _metadata(checkpoint: Checkpoint, run: Path, parity: Parity, costs: dict[str
         training={
             "recipe": config.train.recipe,
             "seed": config.train.seed,
-            "data": config.to_dict()["data"] | {"source": Path(config.data.source).name},  # no folder of this machine
+            "data": config.to_dict()["data"] | {"source": config.data.name},
             "values": config.to_dict()["train"],
             **{name: checkpoint.notes[name] for name in ("epoch", "validation") if name in checkpoint.notes},
         },

@@ -6,6 +6,7 @@ three are saved in the checkpoint.
 
 import math
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from rnnspn.alphabet import BLANK
@@ -154,10 +155,28 @@ class DataConfig:
     validation: bool = True
     labels: str = ""
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the source is a folder of one's own."""
+        return self.source not in (SYNTHESIS, AUTHORS_2015)
+
+    @property
+    def name(self) -> str:
+        """The source for others to see: of a folder its last name, with a slash, and not where it is."""
+        return f"{PurePath(self.source).name}/" if self.is_own else self.source
+
     def is_seen_by(self, other: "DataConfig") -> bool:
-        """Tell whether a run on `other` learned from the pictures that this one validates on."""
-        same = self.source == other.source or {self.source, other.source} == {SYNTHESIS, AUTHORS_2015}
-        return self.validation and not other.validation and same
+        """Tell whether a run on `other`, as far as is known of it, learned from the pictures that this validates on."""
+        return self.validation and not other.validation and self.is_same(other)
+
+    def is_same(self, other: "DataConfig") -> bool:
+        """Tell whether both have their pictures from one place; an exported file knows a folder's last name alone."""
+        if not (self.is_own and other.is_own):
+            return self.is_own == other.is_own
+        if self.labels and self.labels == other.labels:
+            return True
+        known = all(PurePath(data.source).is_absolute() for data in (self, other))
+        return self.source == other.source if known else self.name == other.name
 
     def __post_init__(self) -> None:
         _expect_one_of("layout", self.layout, LAYOUTS)

@@ -141,6 +141,11 @@ def test_a_configuration_comes_back_from_json_as_it_was(config: ModelConfig) -> 
         (DataConfig(), DataConfig(source="authors-2015", validation=False), True),
         (DataConfig(source="/mine"), DataConfig(source="/mine", validation=False), True),
         (DataConfig(source="/mine"), DataConfig(validation=False), False),
+        (DataConfig(source="/mine"), DataConfig(source="/other/mine", validation=False), False),
+        (DataConfig(source="/mine"), DataConfig(source="mine/", validation=False), True),  # from an exported file
+        (DataConfig(source="/mine", labels="ab"), DataConfig(source="/moved", labels="ab", validation=False), True),
+        (DataConfig(source="/synthesis"), DataConfig(validation=False), False),
+        (DataConfig(), DataConfig(source="synthesis/", validation=False), False),
         (DataConfig(), DataConfig(), False),
         (DataConfig(validation=False), DataConfig(validation=False), False),
     ],

@@ -36,16 +36,15 @@ def held_out(
         ConfigError: Synthesis does not know the model's shape or alphabet.
         DataError: MNIST is missing, the folder's pictures cannot be had, or the model learned from these.
     """
-    own = data.source not in (SYNTHESIS, AUTHORS_2015)
-    if own and not published:
+    if data.is_own and not published:
         raise DataError(
             f"the model learned from pictures in {data.source}, not from synthesised ones; "
             "leave --data out, or name others"
         )
     if split == "validation" and not data.validation:
-        other = "name others with --data" if own else "use --split test, or others with --data"
+        other = "name others with --data" if data.is_own else "use --split test, or others with --data"
         raise DataError(f"the model learned from the validation pictures too; {other}")
-    if own:
+    if data.is_own:
         if split == "test":
             raise DataError(f"the model learned from pictures in {data.source}; name others to test it on with --data")
         if not Path(data.source).is_absolute():  # an exported file does not say where

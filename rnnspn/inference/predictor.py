@@ -107,7 +107,8 @@ class Predictor:
                 raise ImageError(error.code, f"{name}: {error}") from None
 
         batches = self._in_order(
-            list(enumerate(pictures)), lambda batch, _: self._read([fit(number, picture) for number, picture in batch])
+            list(enumerate(pictures)),
+            lambda batch, _: self._read([fit(number, picture) for number, picture in batch], polarity),
         )
         return [reading for readings in batches for reading in readings]
 
@@ -149,7 +150,9 @@ class Predictor:
                 borrowed = stack.enter_context(isolation.Decoders(height, width, polarity)).borrowed
             else:
                 borrowed = functools.partial(self._loading, height, width, polarity)
-            yield from self._in_order(paths, lambda batch, stopped: self._records(batch, borrowed, stopped), first)
+            yield from self._in_order(
+                paths, lambda batch, stopped: self._records(batch, borrowed, stopped, polarity), first
+            )
 
     @contextlib.contextmanager
     def _loading(self, height: int, width: int, polarity: Polarity) -> Iterator[Load]:
@@ -157,7 +160,11 @@ class Predictor:
             yield functools.partial(images.load_all, height=height, width=width, polarity=polarity)
 
     def _records(
-        self, paths: Sequence[str], borrowed: Callable[[], AbstractContextManager[Load]], stopped: threading.Event
+        self,
+        paths: Sequence[str],
+        borrowed: Callable[[], AbstractContextManager[Load]],
+        stopped: threading.Event,
+        polarity: Polarity,
     ) -> list[Record]:
         outcomes: list[tuple[str, Fitted | ImageError]] = []
         with borrowed() as load:
@@ -165,7 +172,7 @@ class Predictor:
                 outcomes.append(outcome)
                 if stopped.is_set():
                     break
-        readings = iter(self._read([outcome for _, outcome in outcomes if isinstance(outcome, Fitted)]))
+        readings = iter(self._read([outcome for _, outcome in outcomes if isinstance(outcome, Fitted)], polarity))
         return [
             Record(path, next(readings) if isinstance(outcome, Fitted) else Failure(outcome.code, str(outcome)))
             for path, outcome in outcomes
@@ -201,7 +208,7 @@ class Predictor:
             under_way = wait([future for future in pending if not future.cancel()], _PATIENCE_S).not_done
             pool.shutdown(wait=not under_way)
 
-    def _read(self, fitted: Sequence[Fitted]) -> list[Reading]:
+    def _read(self, fitted: Sequence[Fitted], polarity: Polarity) -> list[Reading]:
         if not fitted:
             return []
         outputs = self.engine.run(np.stack([picture.pixels for picture in fitted]))
@@ -212,7 +219,7 @@ class Predictor:
         quads, matrices = self._attended(outputs.theta, [picture.placement for picture in fitted])
         steps = map(Step, characters, chosen.ravel().tolist(), quads, matrices)  # N*T of them, picture by picture
         return [
-            Reading(digits, confidence, taken[: len(digits)], provider, model_sha256)
+            Reading(digits, confidence, taken[: len(digits)], provider, model_sha256, polarity)
             for digits, confidence, taken in zip(
                 [spelled(row, metadata.alphabet) for row in classes],
                 chosen.prod(axis=1, dtype=np.float64).tolist(),

@@ -39,6 +39,7 @@ class Reading:
         steps: One entry for each digit.
         provider: What ran the model: `cpu`, `cuda`, `cuda-tf32`, `openvino` or `openvino-bfloat16`.
         model_sha256: SHA-256 of the model file, in hexadecimal.
+        polarity: What was asked for: `auto`, `dark-on-light` or `light-on-dark`.
     """
 
     digits: str
@@ -46,6 +47,7 @@ class Reading:
     steps: tuple[Step, ...]
     provider: str
     model_sha256: str = field(repr=False)
+    polarity: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ CSV_HEADER = (
     "probabilities",
     "provider",
     "model_sha256",
+    "polarity",
     "error_code",
     "error_message",
 )
@@ -199,6 +200,7 @@ def as_dict(record: Record) -> dict[str, Any]:
         "steps": steps,
         "provider": outcome.provider,
         "model_sha256": outcome.model_sha256,
+        "polarity": outcome.polarity,
     }
 
 
@@ -212,13 +214,14 @@ def csv_line(row: Iterable[str]) -> str:
 def _row(record: Record) -> list[str]:
     outcome = record.outcome
     if isinstance(outcome, Failure):
-        return [neutral(record.path), "", "", "", "", "", outcome.code, neutral(outcome.message)]
+        return [neutral(record.path), "", "", "", "", "", "", outcome.code, neutral(outcome.message)]
     return [
         neutral(record.path),
         neutral(outcome.digits),
         *_figures(outcome),
         outcome.provider,
         outcome.model_sha256,
+        outcome.polarity,
         "",
         "",
     ]

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from rnnspn.errors import InputError
+from rnnspn.inference.images import Polarity
 from rnnspn.inference.predictor import Predictor
 from rnnspn.inference.results import CSV_HEADER, Format, neutral
 
 FORMS: tuple[Format, ...] = ("jsonl", "csv")
 """Formats with a record for every picture."""
+_MADE_BY = ("provider", "model_sha256", "polarity")
 
 
 class Progress(NamedTuple):
@@ -31,10 +33,12 @@ class Progress(NamedTuple):
 
 class _Found(NamedTuple):
     path: str
-    made_by: tuple[str, str] | None  # provider and SHA-256 of the model; None for a picture that could not be read
+    made_by: tuple[str, ...] | None  # provider, SHA-256 of the model, polarity; None for what could not be read
 
 
-def take_up(stream: BinaryIO, form: Format, paths: Sequence[str], predictor: Predictor) -> Progress:
+def take_up(
+    stream: BinaryIO, form: Format, paths: Sequence[str], predictor: Predictor, polarity: Polarity = "auto"
+) -> Progress:
     """Find the whole records, cut off what comes after them, and leave the stream there.
 
     Args:
@@ -43,11 +47,13 @@ def take_up(stream: BinaryIO, form: Format, paths: Sequence[str], predictor: Pre
         paths: All the pictures of this run.
         predictor: What reads them. Only whole batches of its own count: the last bits of a probability may depend on
             the batch.
+        polarity: Whether ink is dark or light in this run.
 
     Raises:
-        InputError: It was begun with other pictures, another model or another provider.
+        InputError: It was begun with other pictures, another model, another provider or another polarity.
     """
-    made_by, batch = (predictor.engine.provider, predictor.model.sha256), predictor.batch_size(len(paths))
+    made_by = (predictor.engine.provider, predictor.model.sha256, polarity)
+    batch = predictor.batch_size(len(paths))
     whole, end, failed = Progress(), 0, 0
     for done, (found, place) in enumerate(_records(stream, form), 1):
         if done > len(paths) or found.path != (neutral(paths[done - 1]) if form == "csv" else paths[done - 1]):
@@ -55,7 +61,7 @@ def take_up(stream: BinaryIO, form: Format, paths: Sequence[str], predictor: Pre
         if found.made_by is None:
             failed += 1
         elif found.made_by != made_by:
-            raise _foreign(stream, "with another model or provider")
+            raise _foreign(stream, "with another model, provider or polarity")
         if done % batch == 0 or done == len(paths):
             whole, end = Progress(done, failed), place
     stream.seek(end)
@@ -97,11 +103,11 @@ def _lines(stream: BinaryIO, *, quoted: bool) -> Iterator[bytes]:
 
 def _from_jsonl(line: bytes) -> _Found:
     record = json.loads(line)
-    return _Found(record["path"], None if "error" in record else (record["provider"], record["model_sha256"]))
+    return _Found(record["path"], None if "error" in record else tuple(record[name] for name in _MADE_BY))
 
 
 def _from_csv(line: bytes) -> _Found:
     text = line.decode("utf-8", "surrogateescape")
     (row,) = csv.reader(io.StringIO(text, newline=""))
     values = dict(zip(CSV_HEADER, row, strict=True))
-    return _Found(values["path"], None if values["error_code"] else (values["provider"], values["model_sha256"]))
+    return _Found(values["path"], None if values["error_code"] else tuple(values[name] for name in _MADE_BY))

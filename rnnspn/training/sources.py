@@ -33,7 +33,7 @@ def training_batches(
         ConfigError: The source does not have the model's shape.
         DataError: MNIST is missing, or a folder's pictures or labels are.
     """
-    if data.source not in (SYNTHESIS, AUTHORS_2015):
+    if data.is_own:
         own = labelled_folder(Path(data.source), model, "train" if data.validation else None)
         return _with_companions(_on(device, own), model, config, device, share)
     splits = ("train",) if data.validation else ("train", "validation")

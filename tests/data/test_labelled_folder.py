@@ -1,5 +1,7 @@
+import csv
 import math
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,15 @@ from PIL import Image
 from rnnspn.alphabet import spelled
 from rnnspn.config import DataConfig, family_config
 from rnnspn.data.held_out import held_out
-from rnnspn.data.labelled_folder import labelled_folder, labels_of
+from rnnspn.data.labelled_folder import labelled_folder, unlabelled
+from rnnspn.data.labels import labels_of
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import DataError
 
 RNN = family_config("rnn-spn")
+TWO = family_config("rnn-spn", steps=2)
 
 
 def test_a_folder_of_samples_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -67,7 +71,7 @@ def test_a_place_that_is_none_is_named(tmp_path: Path, place: str, says: str) ->
 
 def test_a_picture_has_one_label(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,label\none.png,123\ntwo.png,123\n./one.png,124\n")
-    with pytest.raises(DataError, match=r"line 4: one\.png is '124' here and '123' in line 2"):
+    with pytest.raises(DataError, match=r"line 4: \./one\.png is '124' here and '123' in line 2"):
         labels_of(tmp_path)
 
 
@@ -156,9 +160,11 @@ def test_labels_of_different_lengths_end_in_blanks(tmp_path: Path) -> None:
     pixels = (examples.centres + 1) / 2 * 49
     across = [[10, 40, math.nan, math.nan], [5, 19, 33, 47], [30, math.nan, math.nan, math.nan]]
     np.testing.assert_allclose(pixels[..., 0], across, rtol=1e-5)
-    with pytest.raises(DataError, match="line 2: expected 4 characters of 0123456789, got '42'"):
+    with pytest.raises(
+        DataError, match=r"line 2: expected 4 characters of 0123456789, .* got '42'; so it is in line 4$"
+    ):
         labelled_folder(tmp_path, family_config("rnn-spn", steps=4))
-    with pytest.raises(DataError, match="line 3: expected up to 3 characters of 0123456789, got '4711'"):
+    with pytest.raises(DataError, match=r"line 3: expected up to 3 characters of 0123456789, .* got '4711'$"):
         labelled_folder(tmp_path, family_config("rnn-spn", steps=3, alphabet="0123456789␣"))
 
 
@@ -173,7 +179,7 @@ def test_pictures_may_have_nothing_to_read(tmp_path: Path) -> None:
     assert examples.labels.tolist() == [[4, 2], [10, 10], [1, 7]]
     assert examples.centres is not None
     assert np.isfinite(examples.centres).all((1, 2)).tolist() == [True, False, False]
-    with pytest.raises(DataError, match="line 3: expected 2 characters of 0123456789, got ''"):
+    with pytest.raises(DataError, match=r"line 3: expected 2 characters of 0123456789, .* got ''"):
         labelled_folder(tmp_path, family_config("rnn-spn", steps=2))
 
 
@@ -190,15 +196,63 @@ def test_a_label_that_cannot_be_is_taken_for_a_fault(tmp_path: Path, label: str)
     expected = f"line 3: expected up to 8 characters that can be printed, none of them ␣; got {label!r}"
     with pytest.raises(DataError, match=re.escape(expected)):
         labels_of(tmp_path)
-    with pytest.raises(DataError, match=re.escape(f"expected up to 3 characters of 0123456789, got {label!r}")):
+    read = "expected up to 3 characters of 0123456789, which the model reads"
+    with pytest.raises(DataError, match=re.escape(f"line 3: {read}; got {label!r}")):
         labelled_folder(tmp_path, family_config("rnn-spn", alphabet="0123456789␣"))
 
 
-def test_labels_from_a_spreadsheet_are_read(tmp_path: Path) -> None:
-    own_pictures(tmp_path, 3)
-    labels = tmp_path / "labels.csv"
-    labels.write_bytes(b"\xef\xbb\xbf" + labels.read_bytes().replace(b"\n", b"\r\n"))
-    assert labels_of(tmp_path).pictures == 3
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_labels_are_read_as_spreadsheets_save_them(tmp_path: Path, separator: str, encoding: str) -> None:
+    own_pictures(tmp_path, 2)
+    (tmp_path / "labels.csv").write_text("path,label,x1,y1,x2,y2\n0.png,12,10.5,20,30,20\n1.png,34,,,,\n")
+    plain, said = labelled_folder(tmp_path, TWO), labels_of(tmp_path)
+    rows = [
+        ["Label", " Path", "note", "X1", "Y1", "X2", "Y2", "", ""],
+        ["12", "0.png", "Zähler, rot", "10,5", "20", "30", "20", "", ""],
+        ["", "", "", "", "", "", "", "", ""],
+        ["34 ", "1.png", "", "", "", "", "", "", ""],
+    ]
+    with (tmp_path / "labels.csv").open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    found = labelled_folder(tmp_path, TWO)
+    assert found.paths == plain.paths
+    np.testing.assert_array_equal(found.labels, plain.labels)
+    np.testing.assert_array_equal(found.centres, plain.centres)
+    assert labels_of(tmp_path).others == ("note",)
+    assert labels_of(tmp_path).sha256 == said.sha256
+
+
+@pytest.mark.parametrize("written", ["deep\\er\\Z\u00e4hler 7.png", "./deep/er/Za\u0308hler 7.png"])
+def test_paths_may_come_from_other_systems(tmp_path: Path, written: str) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    Image.new("L", (50, 50)).save(tmp_path / "deep" / "er" / "Z\u00e4hler 7.png")
+    (tmp_path / "labels.csv").write_text(f"path,label\n{written},12\n")
+    (path,) = labelled_folder(tmp_path, TWO).paths
+    assert unicodedata.normalize("NFC", path).endswith("deep/er/Z\u00e4hler 7.png")
+    assert Path(path).exists()
+    assert unlabelled(tmp_path) == []
+
+
+def test_pictures_that_no_line_names_are_found(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 4)
+    (tmp_path / "labels.csv").write_text("path,label\n./1.png,12\n3.png,34\n")
+    assert unlabelled(tmp_path) == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
+
+
+def test_all_lines_with_faults_are_named_at_once(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 2)
+    lines = ["0.png,12", *(f"none{number}.png,34" for number in range(8)), "1.png,56"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    expected = "line 3: none0.png: there is no such file; mend the picture or take its line out; "
+    with pytest.raises(DataError, match=re.escape(f"{expected}so it is in line 4, 5, 6, 7, 8 and 2 more")):
+        labelled_folder(tmp_path, TWO)
+
+
+def test_the_file_of_the_labels_is_not_their_folder(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 2)
+    with pytest.raises(DataError, match=r"expected a folder with a labels\.csv, got the file .*labels\.csv"):
+        labels_of(tmp_path / "labels.csv")
 
 
 def test_rows_that_a_spreadsheet_leaves_empty_are_passed_over(tmp_path: Path) -> None:
@@ -233,7 +287,10 @@ def test_a_folder_that_has_moved_is_said_to_be_gone(tmp_path: Path) -> None:
         ("path,label\none.png,123\ntwo.png,123\n", "line 3: two.png: there is no such file"),
         ("path,label\none.png,123\nbad.png,123\n", "line 3: bad.png: "),
         ("path,label\n\n\none.png,12\n", "line 4: expected 3 characters"),
-        (b"path,label\n\xff,123\n", "cannot read"),
+        (b"path,label\n\xff,123\n", "labels.csv is not in UTF-8; save it as 'CSV UTF-8'"),
+        ("path,label,x1,y1,x2\none.png,123,1,2,3\n", "which x1,y1,x2,y2 may follow; got 'path,label,x1,y1,x2'"),
+        ("path,label,label\none.png,123,123\n", "got 'path,label,label'"),
+        ("path,label\none.png,123,4\n", "line 2: expected path, label; got 3 columns"),
     ],
 )
 def test_a_folder_with_a_fault_is_refused_with_its_place(

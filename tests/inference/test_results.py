@@ -17,6 +17,7 @@ READING = Reading(
     (Step("-", 0.9, QUAD, (1, 0, 0, 0, 1, 0)), Step("1", 0.8, None, None)),
     "cpu",
     "ab" * 32,
+    "auto",
 )
 FAILED = Failure("damaged", "the picture is damaged: =x")
 ODD = [
@@ -54,6 +55,7 @@ def test_jsonl_holds_what_the_specification_names():
         ],
         "provider": "cpu",
         "model_sha256": "ab" * 32,
+        "polarity": "auto",
     }
     assert json.loads(lines[1]) == {"path": "b.png", "error": {"code": "damaged", "message": FAILED.message}}
 
@@ -79,8 +81,8 @@ def test_odd_names_round_trip_through_csv_and_no_field_is_a_formula(name):
 def test_csv_has_one_header_and_neutral_fields():
     rows = list(csv.reader(io.StringIO(_written("csv", [Record("a.png", READING), Record("b.png", FAILED)]).decode())))
     assert rows[0] == list(results.CSV_HEADER)
-    assert rows[1] == ["a.png", "'-1", "0.720000", "0.900000 0.800000", "cpu", "ab" * 32, "", ""]
-    assert rows[2] == ["b.png", *[""] * 5, "damaged", FAILED.message]
+    assert rows[1] == ["a.png", "'-1", "0.720000", "0.900000 0.800000", "cpu", "ab" * 32, "auto", "", ""]
+    assert rows[2] == ["b.png", *[""] * 6, "damaged", FAILED.message]
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -104,7 +106,7 @@ def test_the_table_keeps_its_columns_from_batch_to_batch():
 
 
 def test_the_table_says_so_where_nothing_was_read():
-    empty = Reading("", 0.9, (), "cpu", "0" * 64)
+    empty = Reading("", 0.9, (), "cpu", "0" * 64, "auto")
     assert "(nothing)" in _written("table", [Record("a.png", empty)]).decode()
     assert _written("text", [Record("a.png", empty)]) == b"a.png\t\t0.9000\n"
 

@@ -81,11 +81,11 @@ def test_names_that_look_like_formulas_are_known_again(predictor, form, tmp_path
 
 
 @pytest.mark.parametrize("other", ["zzz", ""])
-@pytest.mark.parametrize("changed", ["provider", "model_sha256"])
+@pytest.mark.parametrize("changed", ["provider", "model_sha256", "polarity"])
 def test_results_of_another_model_or_provider_are_left_alone(predictor, paths, changed, other):
     whole, _, _ = _read(predictor, paths, "jsonl")
     lines = [json.loads(line) for line in whole.splitlines()]
     lines[5][changed] = other
     stream = Results("".join(json.dumps(line) + "\n" for line in lines).encode())
-    with pytest.raises(InputError, match="another model or provider"):
+    with pytest.raises(InputError, match="another model, provider or polarity"):
         resuming.take_up(stream, "jsonl", paths, predictor)

@@ -1,9 +1,10 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rnnspn.config import DataConfig
+from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import Checkpoint
@@ -18,7 +19,7 @@ def test_a_run_gets_the_first_free_name_of_its_model_and_recipe() -> None:
     best, conv = runs.new_config("rnn-spn", "best"), runs.new_config("conv", "paper")
     assert runs.new_folder(None, best) == Path("runs/rnn-spn-d3-best")
     assert runs.new_folder(None, conv) == Path("runs/conv-paper")
-    assert runs.new_folder(None, runs.new_config("rnn-spn", "best", size="nano", downsample=4), "nano") == Path(
+    assert runs.new_folder(None, runs.new_config("rnn-spn", "best", size="nano", downsample=4)) == Path(
         "runs/rnn-spn-nano-d4-best"
     )
     for taken in ("rnn-spn-d3-best", "rnn-spn-d3-best-2"):
@@ -57,6 +58,31 @@ def test_labels_that_say_something_else_than_when_a_run_began_are_noticed() -> N
         labels.write_text(f"path,label\n{other}\n")
         assert runs.labels_changed(data), other
     assert not runs.labels_changed(DataConfig())
+
+
+def test_steps_that_the_labels_do_not_have_are_refused_before_the_labels_are_blamed() -> None:
+    Path("mine").mkdir()
+    Path("mine/labels.csv").write_text("path,label\na.png,12345\nb.png,54321\n")
+    for steps in (2, 8):
+        with pytest.raises(ConfigError, match=rf"labels in .*mine have 5 characters: expected --steps 5, got {steps}"):
+            runs.new_config("rnn-spn", "best", data="mine", shape=(steps, None, None))
+    Path("mine/labels.csv").write_text("path,label\na.png,12345\nb.png,1\n")
+    assert runs.new_config("rnn-spn", "best", data="mine", shape=(7, None, None)).model.steps == 7
+
+
+def test_a_run_that_starts_from_weights_has_their_shape_unless_told_otherwise() -> None:
+    like = family_config("rnn-spn", "nano", downsample=2, steps=5, height=64, width=192, alphabet="abc", gru_units=48)
+    taken = runs.new_config(None, "best", like=like)
+    assert taken.model == replace(like, alphabet="0123456789")
+    assert runs.new_folder(None, taken) == Path("runs/rnn-spn-d2-best")
+    other = runs.new_config(None, "best", like=like, downsample=1, size="small", shape=(2, None, 100)).model
+    assert other == family_config("rnn-spn", "small", downsample=1, steps=2, height=64, width=100)
+    assert runs.new_config("conv", "best", like=like).model == family_config("conv")
+    assert runs.new_config(None, "best", like=family_config("conv")).model == family_config("conv")
+    Path("mine").mkdir()
+    Path("mine/labels.csv").write_text("path,label\na.png,12x4\nb.png,2121\n")
+    own = runs.new_config(None, "best", like=like, data="mine").model
+    assert (own.steps, own.alphabet, own.width, own.gru_units) == (4, "124x", 192, 48)
 
 
 def test_companions_are_for_glimpses_at_pictures_of_ones_own() -> None:
