@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnnspn.errors import ConfigError, InterruptedRunError, MissingPackageError, OutputError, RnnspnError
+from rnnspn.errors import (
+    ConfigError,
+    InterruptedRunError,
+    MissingPackageError,
+    OutputError,
+    RnnspnError,
+    is_want_of_memory,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -215,6 +222,11 @@ def report(error: BaseException, *, debug: bool) -> int:
         command = context.command_path if context else "rnnspn"
         complain(f"{said.rstrip('.?').replace('Value error, ', '')}; see {command} --help")
         return 2
+    if is_want_of_memory(error):
+        complain(
+            f"there is too little memory ({str(error)[:200]}); take smaller batches or pictures, or a smaller network"
+        )
+        return ConfigError.exit_code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # --help > /dev/full
         complain(f"cannot write: {error.strerror}; choose another place or free this one")
         return OutputError.exit_code
@@ -225,4 +237,4 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    return " ".join(message.splitlines())  # a path's own blanks stay as they are

@@ -38,7 +38,7 @@ def evaluate(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Draw confusions, mistakes and where it looked, and list all mistakes, in this folder."),
+        typer.Option(help="Draw confusions, mistakes and where it looked, and list all readings, in this folder."),
     ] = None,
     provider: Annotated[Provider, typer.Option(help="What runs an .onnx file.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -101,10 +101,10 @@ def _show(name: str, source: str, score: "Score", surest: "list[Surest]", as_jso
         return
     rows = [("per digit", score.wrong_digits, score.digits)] if score.digits else []
     rows.append(("per sequence", score.wrong_sequences, score.sequences))
-    for position, wrong in enumerate(score.wrong_by_position, start=1):
-        rows.append((f"at position {position}", wrong, score.sequences))
+    by_position = zip(score.wrong_by_position, score.digits_by_position, strict=True)
+    rows += [(f"at position {place}", *counts) for place, counts in enumerate(by_position, start=1) if counts[1]]
     for part in surest:
-        where = f"per sequence of the surest {part.share:.0%}, confidence {part.confidence:.3f} and above"
+        where = f"per sequence of the surest {part.share:.0%}, confidence {part.confidence:.6g} and above"
         rows.append((where, part.wrong_sequences, part.sequences))
     for where, wrong, total in rows:
         low, high = wilson_interval(wrong, total)

@@ -57,7 +57,7 @@ def predict(
         raise ConfigError("--annotate opens pictures in this process, from which --isolate keeps them; leave one out")
     listed = inputs.collect(paths, sys.stdin.buffer)
     if file is not None:
-        output.expect_no_picture([file], listed)
+        output.expect_no_input([file], listed + [path.removeprefix("@") for path in paths])
         if file.suffix.lower() in inputs.SUFFIXES:
             raise InputError(f"expected a file for results with --output, got one that ends as pictures do: {file}")
     form = format_ or results.default_format(file, sys.stdout.isatty())
@@ -66,6 +66,8 @@ def predict(
             f"--resume goes on with a file: expected --output and the format {' or '.join(resuming.FORMS)}"
         )
     predictor = Predictor.load(model or model_file.default(), provider=provider)
+    if file is not None:
+        output.expect_no_input([file], [predictor.model.path])
     say(f"model: {predictor.model.summary}", quiet=quiet)
     say(f"provider: {predictor.engine.summary}", quiet=quiet)
     if annotate and predictor.model.metadata.family == "conv":

@@ -21,9 +21,11 @@ def vectors(
     """
     from exporters import vectors as golden
     from rnnspn.inference import model_file
+    from rnnspn.inference.output import expect_no_input
 
     checked = model_file.load(model)
     beside = Path(checked.path.name) if model == model_file.BUNDLED else checked.path
     target = output or golden.vectors_file(beside)
+    expect_no_input([target], [checked.path])
     count = golden.write_vectors(checked, target)
     say(f"wrote {target}: {count} pictures, model sha256 {checked.sha256[:12]}", quiet=quiet)

@@ -1,5 +1,10 @@
 """What can go wrong in use: one class per kind, each with the exit code the command line gives it."""
 
+_MEMORY_SIGNS = (
+    *("failed to allocate memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
+    *("out of memory", "not enough memory", "cudaerrormemoryallocation"),
+)
+
 
 class RnnspnError(Exception):
     """A failure that a person can mend: one line that says what was expected, what came and what to do."""
@@ -71,3 +76,9 @@ class ImageError(RnnspnError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Tell by its words, as libraries have no class for it, whether memory was not enough on the processor or GPU."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY_SIGNS)

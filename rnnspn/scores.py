@@ -95,6 +95,7 @@ class Score:
         sequences: Sequences read.
         wrong_sequences: Sequences with at least one wrong digit.
         wrong_by_position: Wrong digits at each of the T positions.
+        digits_by_position: Digits read at each of them, counted as `digits` are.
     """
 
     digits: int
@@ -102,17 +103,20 @@ class Score:
     sequences: int
     wrong_sequences: int
     wrong_by_position: tuple[int, ...]
+    digits_by_position: tuple[int, ...]
 
     @classmethod
     def of(cls, read: NDArray[Any], labels: NDArray[Any], blank: int | None = None) -> "Score":
         """Count the errors of readings, (n, T), against labels, (n, T); after the end, both have the class `blank`."""
         wrong = np.asarray(read) != np.asarray(labels)
+        counted = np.ones_like(wrong) if blank is None else wrong | (np.asarray(labels) != blank)
         return cls(
-            digits=wrong.size if blank is None else int((wrong | (np.asarray(labels) != blank)).sum()),
+            digits=int(counted.sum()),
             wrong_digits=int(wrong.sum()),
             sequences=len(wrong),
             wrong_sequences=int(wrong.any(axis=1).sum()),
-            wrong_by_position=tuple(int(count) for count in wrong.sum(axis=0)),
+            wrong_by_position=tuple(wrong.sum(axis=0).tolist()),
+            digits_by_position=tuple(counted.sum(axis=0).tolist()),
         )
 
     @property
@@ -137,4 +141,5 @@ class Score:
             "sequence_error": self.sequence_error,
             "sequence_error_interval": list(wilson_interval(self.wrong_sequences, self.sequences)),
             "wrong_by_position": list(self.wrong_by_position),
+            "digits_by_position": list(self.digits_by_position),
         }

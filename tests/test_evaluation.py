@@ -11,6 +11,7 @@ from rnnspn.config import DataConfig, family_config
 from rnnspn.data.examples import Examples
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
+from rnnspn.errors import OutputError
 from rnnspn.evaluation import exported
 from rnnspn.models.networks import Network
 from rnnspn.report import write_report
@@ -55,9 +56,9 @@ def test_a_report_leaves_out_blanks_at_the_end(tmp_path: Path) -> None:
     images = np.stack([handmade.picture_of("129"), handmade.picture_of("399")])
     written = Examples("some", images, np.array([[1, 2, 9], [3, 1, 9]]))
     answers = subject.answer(images)
-    *_, mistakes = write_report(answers, written, subject.model, tmp_path / "report")
-    (row,) = csv.DictReader(mistakes.read_text().splitlines())
-    assert (row["label"], row["read"]) == ("31", "3")
+    *_, readings = write_report(answers, written, subject.model, tmp_path / "report")
+    rows = list(csv.DictReader(readings.read_text().splitlines()))
+    assert [(row["label"], row["read"], row["right"]) for row in rows] == [("31", "3", "0"), ("12", "12", "1")]
     score = Score.of(answers.digits, written.labels, subject.model.blank)
     assert (score.wrong_digits, score.digits, score.wrong_sequences) == (1, 4, 1)
 
@@ -81,17 +82,29 @@ def test_a_checkpoint_and_its_log_are_put_to_the_test_alike(tmp_path: Path, pict
     assert json.loads((tmp_path / "test.jsonl").read_text())["data"] == "authors-2015 test"
 
 
-def test_a_report_is_three_pictures_and_a_list_of_mistakes(tmp_path: Path, pictures: Examples) -> None:
+def test_a_report_takes_the_place_of_no_picture(tmp_path: Path, pictures: Examples) -> None:
+    subject = exported("bundled", "cpu")
+    few = Examples("some", pictures.images[:1], pictures.labels[:1], (str(tmp_path / "confusion.png"),))
+    (tmp_path / "confusion.png").write_bytes(b"a picture")
+    with pytest.raises(OutputError, match=r"confusion\.png: it is one of the files to read"):
+        write_report(subject.answer(few.images), few, subject.model, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["confusion.png"]
+
+
+def test_a_report_is_three_pictures_and_a_list_of_readings(tmp_path: Path, pictures: Examples) -> None:
     subject = exported("bundled", "cpu")
     answers = subject.answer(pictures.images)
-    *drawn, mistakes = write_report(answers, pictures, subject.model, tmp_path / "report")
+    *drawn, readings = write_report(answers, pictures, subject.model, tmp_path / "report")
     assert [path.name for path in drawn] == ["confusion.png", "mistakes.png", "attention.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
-    rows = list(csv.DictReader(mistakes.read_text().splitlines()))
-    wrong = (answers.digits != pictures.labels).any(axis=1)
-    assert {int(row["path"].removeprefix("picture ")) for row in rows} == set(np.flatnonzero(wrong).tolist())
-    sure = [float(row["confidence"]) for row in rows]
-    assert sure == sorted(sure, reverse=True)
+    rows = list(csv.DictReader(readings.read_text().splitlines()))
+    right = (answers.digits == pictures.labels).all(axis=1)
+    assert 0 < right.sum() < len(right) == len(rows)
+    for part, chosen in ((rows[: (~right).sum()], ~right), (rows[(~right).sum() :], right)):
+        assert {int(row["path"].removeprefix("picture ")) for row in part} == set(np.flatnonzero(chosen).tolist())
+        assert {row["right"] for row in part} == {str(int(chosen is right))}
+        sure = [float(row["confidence"]) for row in part]
+        assert sure == sorted(sure, reverse=True)
 
 
 @pytest.mark.parametrize("family", ["rnn-spn", "ffn-spn", "conv"])

@@ -33,7 +33,14 @@ def test_errors_are_counted_per_digit_sequence_and_position() -> None:
     read = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0]])
     labels = np.array([[1, 2, 3], [4, 0, 0], [7, 8, 0], [0, 0, 0]])
     score = Score.of(read, labels)
-    assert score == Score(digits=12, wrong_digits=3, sequences=4, wrong_sequences=2, wrong_by_position=(0, 1, 2))
+    assert score == Score(
+        digits=12,
+        wrong_digits=3,
+        sequences=4,
+        wrong_sequences=2,
+        wrong_by_position=(0, 1, 2),
+        digits_by_position=(4, 4, 4),
+    )
     assert score.digit_error == 0.25
     assert score.sequence_error == 0.5
 
@@ -45,6 +52,14 @@ def test_of_pictures_with_nothing_to_read_only_what_was_read_counts() -> None:
     assert json.loads(json.dumps(score.to_dict()))["digit_error_interval"] == [0.0, 1.0]
     score = Score.of(np.array([[10, 10], [4, 10], [10, 10]]), blank, blank=10)
     assert (score.digits, score.wrong_digits, score.wrong_sequences) == (1, 1, 1)
+
+
+def test_at_each_position_what_is_after_the_end_counts_only_where_something_is_read() -> None:
+    labels = np.array([[1, 10], [2, 10], [3, 10], [4, 5]])
+    score = Score.of(np.array([[1, 10], [0, 10], [3, 7], [4, 5]]), labels, blank=10)
+    assert score.wrong_by_position == (1, 1)
+    assert score.digits_by_position == (4, 2)
+    assert sum(score.digits_by_position) == score.digits
 
 
 def test_a_score_is_json_with_counts_rates_and_intervals() -> None:

@@ -46,7 +46,7 @@ class Annotator:
     ) -> None:
         self._paths, self._metadata, self._polarity = paths, metadata, polarity
         self._targets = [folder / f"{name}.png" for name in _names(paths)]
-        output.expect_no_picture(self._targets, paths)
+        output.expect_no_input(self._targets, paths)
 
     def write(self, index: int, reading: Reading) -> Path:
         """Annotate one picture and return the file that was written: the picture's name, ending in `.png`.

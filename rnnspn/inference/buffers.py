@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn import contract
+from rnnspn.errors import is_want_of_memory
 from rnnspn.inference.pinned import pinned
-from rnnspn.inference.providers import is_want_of_memory
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

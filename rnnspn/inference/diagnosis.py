@@ -93,7 +93,7 @@ def _package(name: str, extra: str = "") -> Finding:
         return Finding(name, "works", version)
     if extra:
         return Finding(name, "absent", "needed to train and export only", f"pip install 'rnnspn[{extra}]'")
-    return Finding(name, "broken", "not installed", "pip install --force-reinstall rnnspn")
+    return Finding(name, "broken", "not installed", f"pip install {name}")
 
 
 def _runtimes(found: dict[str, str]) -> Finding:

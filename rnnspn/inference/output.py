@@ -55,23 +55,21 @@ def destination(output: Path | None, *, resume: bool = False) -> Iterator[Binary
             _remove_if_empty(stream, partial(output))
 
 
-def expect_no_picture(targets: Iterable[Path], pictures: Sequence[str]) -> None:
-    """Make sure that no result takes the place of a picture that is to be read.
+def expect_no_input(targets: Iterable[Path], inputs: Sequence[str | Path]) -> None:
+    """Make sure that no result takes the place of something that is to be read.
 
     Args:
         targets: Files to be written.
-        pictures: Files to be read.
+        inputs: Files to be read.
 
     Raises:
-        OutputError: One is the same file as a picture.
+        OutputError: One is the same file as an input.
     """
     there = {identity: target for target in targets if (identity := _identity(target)) is not None}
-    for picture in pictures if there else ():
-        identity = _identity(picture)
+    for path in inputs if there else ():
+        identity = _identity(path)
         if identity in there:
-            raise OutputError(
-                f"cannot write {there[identity]}: it is one of the pictures to read; choose another place"
-            )
+            raise OutputError(f"cannot write {there[identity]}: it is one of the files to read; choose another place")
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

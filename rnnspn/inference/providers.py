@@ -41,7 +41,6 @@ _WITH_OPENVINO: list[Any] = []
 """The runtime, once it has loaded OpenVINO's plug-in."""
 _FATAL = 4
 """ONNX Runtime's log level that leaves stderr to us; its exceptions carry what matters."""
-_MEMORY_SIGNS = ("failed to allocate memory", "bad_alloc", "out of memory", "cudaerrormemoryallocation")
 
 
 def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
@@ -194,12 +193,6 @@ def _runtime() -> Any:
         ) from None
     onnxruntime.set_default_logger_severity(_FATAL)
     return onnxruntime
-
-
-def is_want_of_memory(error: Exception) -> bool:
-    """Tell by its words, as the runtime has no class for it, whether memory was not enough on the processor or GPU."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or any(sign in words for sign in _MEMORY_SIGNS)
 
 
 def one_line(error: Exception) -> str:

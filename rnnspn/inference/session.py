@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn import contract
-from rnnspn.errors import ModelFileError, ProviderError
+from rnnspn.errors import ModelFileError, ProviderError, is_want_of_memory
 from rnnspn.inference.buffers import BufferedSession, on_device
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import BATCHES, Provider, is_want_of_memory, one_line, open_session
+from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

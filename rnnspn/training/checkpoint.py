@@ -184,12 +184,12 @@ def in_run(path: Path) -> Path:
 
 
 def find_model(runs: Path = Path("runs")) -> Path:
-    """Return the newest model under a folder of runs, of a run that goes on too.
+    """Return the newest model under a folder of runs, of a run that goes on and of a row of Table 1 too.
 
     Raises:
         CheckpointError: There is none.
     """
-    models = sorted(runs.glob(f"*/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
+    models = sorted(runs.glob(f"*/**/{MODEL_FILE}"), key=lambda path: path.stat().st_mtime)
     if not models:
         raise CheckpointError(f"no trained model under {runs}/; train one with 'rnnspn train', or name one")
     return models[-1]

@@ -245,7 +245,7 @@ def write_table(plan: Plan) -> Path:
 
 def _runs(row: Row, plan: Plan) -> Iterator[tuple[Path, RunConfig]]:
     for dropout in plan.dropouts:
-        name = f"{row.name}-dropout-{dropout:g}" if plan.search else row.name
+        name = f"{row.name}-dropout-{repr(dropout).removesuffix('.0')}" if plan.search else row.name
         yield plan.folder / name, plan.config(row, dropout)
 
 
@@ -260,13 +260,14 @@ def _finished(row: Row, plan: Plan) -> Result | None:
         config = RunConfig.from_dict(document["config"])
         test = document["test"]
         counts = {name: test[name] for name in ("digits", "wrong_digits", "sequences", "wrong_sequences")}
-        score = Score(**counts, wrong_by_position=tuple(test["wrong_by_position"]))
+        wrong = tuple(test["wrong_by_position"])
+        score = Score(**counts, wrong_by_position=wrong, digits_by_position=(counts["sequences"],) * len(wrong))
         alone = {config.train.dropout: document["validation_digit_error"]}
         errors = {
             float(rate): error for rate, error in document.get("validation_digit_error_by_dropout", alone).items()
         }
         result = Result(row, config, score, errors, document["epochs"], document["hardware"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a readable result ({error}); remove it to test the row again") from None

@@ -28,7 +28,7 @@ def test_the_bundled_model_tells_everything_about_itself(tmp_path: Path) -> None
 
 
 def test_a_validation_error_is_given_with_its_interval(tmp_path: Path) -> None:
-    training = {"validation": Score(600, 6, 200, 5, (1, 2, 3)).to_dict(), "data": {"validation": True}}
+    training = {"validation": Score(600, 6, 200, 5, (1, 2, 3), (200,) * 3).to_dict(), "data": {"validation": True}}
     (tmp_path / "model.onnx").write_bytes(handmade.build(handmade.metadata(training=training)).SerializeToString())
     code, out, _ = rnnspn(tmp_path, "inspect")
     (line,) = [line[19:] for line in out.splitlines() if line.startswith("validation ")]

@@ -11,7 +11,7 @@ import rnnspn
 from cli import console
 from cli.display import Display
 from cli.main import app
-from rnnspn.errors import OutputError, ParityError
+from rnnspn.errors import InputError, OutputError, ParityError
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +88,13 @@ def test_usage_errors_are_plain_words(arguments, said, capfd):
     [
         (ParityError("differs\nby much"), 3, "error: differs by much\n"),
         (OutputError("is full"), 5, "error: is full\n"),
+        (InputError("  a b.png:  gone"), 2, "error:   a b.png:  gone\n"),
+        (MemoryError(), 2, "error: there is too little memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            2,
+            "error: there is too little memory (DefaultCPU",
+        ),
         (ZeroDivisionError("one by zero"), 70, "error: unforeseen: ZeroDivisionError: one by zero"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (typer.Exit(1), 1, ""),

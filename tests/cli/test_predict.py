@@ -294,8 +294,22 @@ def test_no_picture_is_written_over(run, pictures, model_path):
     before = (pictures / "good.png").read_bytes()
     for option in (["--output", pictures / "good.png"], ["--annotate", pictures]):
         result = run("predict", pictures / "good.png", "--model", model_path, "-q", *option)
-        _assert_one_line(result, 5, "good.png: it is one of the pictures to read; choose another place")
+        _assert_one_line(result, 5, "good.png: it is one of the files to read; choose another place")
     assert (pictures / "good.png").read_bytes() == before
+
+
+def test_neither_model_nor_list_is_written_over(run, pictures, model_path):
+    model, listed = pictures / "m.onnx", pictures / "l.txt"
+    model.write_bytes(Path(model_path).read_bytes())
+    listed.write_text(f"{pictures / 'good.png'}\n")
+    for target, arguments in (
+        (model, ["predict", pictures / "good.png", "--model", model, "--format", "jsonl", "--output", model]),
+        (listed, ["predict", f"@{listed}", "--model", model, "--output", listed]),
+        (model, ["vectors", model, "--output", model]),
+    ):
+        before = target.read_bytes()
+        _assert_one_line(run(*arguments, "-q"), 5, f"{target.name}: it is one of the files to read; choose another")
+        assert target.read_bytes() == before
 
 
 def test_isolated_pictures_are_not_drawn(run, pictures, model_path, tmp_path):
@@ -371,7 +385,9 @@ def test_a_run_stopped_by_sigterm_is_gone_on_with(run, pictures, model_path, tmp
         process.terminate()
         assert process.wait(60) == 130
     assert not output.exists()
-    resumed = run("predict", many, "--model", model_path, "--output", output, "--resume")
+    command = ["predict", many, "--model", model_path, "--output", output, "--resume"]
+    _assert_one_line(run(*command, "-q", "--polarity", "dark-on-light"), 2, "with another model, provider or polarity")
+    resumed = run(*command)
     assert resumed.code == 0
     assert re.search(r"^going on after [1-9]\d* of 6000 pictures$", resumed.stderr, re.MULTILINE)
     assert run("predict", many, "--model", model_path, "--output", expected, "-q").code == 0

@@ -87,7 +87,7 @@ def test_the_metadata_is_json_that_reads_back(checkpoint: Path, tmp_path: Path) 
 
 def test_a_logged_look_at_the_test_set_goes_into_the_metadata(checkpoint: Path, tmp_path: Path) -> None:
     first = ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "a.onnx"))
-    score = Score(30, 3, 10, 2, (1, 1, 1))
+    score = Score(30, 3, 10, 2, (1, 1, 1), (10,) * 3)
     log_test_score(checkpoint.parent, "of another checkpoint", "authors-2015", score, "2026-01-01T00:00:00")
     assert ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "b.onnx")).test_error is None
     log_test_score(checkpoint.parent, first.checkpoint_sha256, "authors-2015", score, "2026-01-02T00:00:00")

@@ -97,5 +97,5 @@ def test_no_picture_is_written_over(tmp_path, link):
     if link:
         picture = tmp_path / "b.png"
         picture.symlink_to(tmp_path / "a.png")
-    with pytest.raises(OutputError, match=r"a\.png: it is one of the pictures to read; choose another place"):
+    with pytest.raises(OutputError, match=r"a\.png: it is one of the files to read; choose another place"):
         Annotator(tmp_path, [str(picture), str(tmp_path / "a.jpg")], handmade.METADATA)

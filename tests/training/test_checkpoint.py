@@ -177,12 +177,16 @@ def test_the_newest_model_is_found_whatever_its_name(tmp_path: Path) -> None:
         (tmp_path / name / checkpoint.MODEL_FILE).touch()
         os.utime(tmp_path / name / checkpoint.MODEL_FILE, (when, when))
     assert find_model(tmp_path) == tmp_path / "b" / checkpoint.MODEL_FILE
+    row = tmp_path / "table1-best" / "conv" / checkpoint.MODEL_FILE
+    row.parent.mkdir(parents=True)
+    row.touch()
+    assert find_model(tmp_path) == row
 
 
 def test_every_look_at_the_test_set_is_kept_and_the_newest_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     assert logged_test_score(tmp_path, "one") is None
     for sha256, when in (("one", "first"), ("two", "second"), ("one", "third"), ("two", "fourth")):
-        log_test_score(tmp_path, sha256, "authors-2015", Score(30, 3, 10, 2, (1, 2, 0)), when)
+        log_test_score(tmp_path, sha256, "authors-2015", Score(30, 3, 10, 2, (1, 2, 0), (10,) * 3), when)
     assert len((tmp_path / checkpoint.TEST_LOG).read_text().splitlines()) == 4
     found = logged_test_score(tmp_path, "one")
     assert found is not None

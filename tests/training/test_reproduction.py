@@ -162,7 +162,7 @@ def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkey
 
     def scripted(network: object, pictures: Pictures) -> Score:
         wrong = round(next(errors) * 120)
-        return Score(120, wrong, 40, min(40, wrong), (wrong, 0, 0))
+        return Score(120, wrong, 40, min(40, wrong), (wrong, 0, 0), (40,) * 3)
 
     learners: weakref.WeakSet[Learner] = weakref.WeakSet()
 
@@ -227,7 +227,7 @@ def test_the_table_holds_what_is_finished_and_says_whether_it_counts(tmp_path: P
 @pytest.mark.parametrize(("wrong", "verdict"), [(300, "better"), (520, "equal"), (560, "equal"), (900, "worse")])
 def test_a_verdict_allows_for_chance_and_for_the_papers_rounding(wrong: int, verdict: str) -> None:
     row = Row("rnn-spn", 3, 0.018)
-    score = Score(30_000, wrong, 10_000, wrong, (wrong, 0, 0))
+    score = Score(30_000, wrong, 10_000, wrong, (wrong, 0, 0), (10_000,) * 3)
     config = Plan(folder=Path()).config(row, 0.0)
     assert Result(row, config, score, 0.02, 1, "none").verdict == verdict
 

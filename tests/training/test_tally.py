@@ -8,7 +8,7 @@ def judged(schedule: str, digits: int, *wrong: int | None) -> Tally:
     """Return the tally after epochs with so many wrong digits, None for nothing to validate on."""
     tally = Tally()
     for count in wrong:
-        score = None if count is None else Score(digits, count, digits, count, (count,))
+        score = None if count is None else Score(digits, count, digits, count, (count,), (digits,))
         kept = tally.judge(score, schedule)
         assert kept == (tally.kept_epoch == len(tally.epochs))
         record = {} if score is None else {"validation_digit_error": score.digit_error}
