@@ -1,7 +1,8 @@
 """How close `rnnspn predict` comes to decoding and inference alone, and how fast it starts.
 
 Writes PNGs of synthesised test pictures into a temporary folder, then times, in turn and several times over: decoding
-them alone on one core, inference alone on all; reading them in this process; and the whole command.
+them alone on one core, inference alone on all; reading them in this process, also decoded in others; and the whole
+command.
 
 Run: python benchmarks/prediction.py [--count 10000] [--runs 5] [--model bundled]
 """
@@ -50,6 +51,7 @@ def main() -> None:
                 "decoding, one core": lambda: decode_all(paths),
                 "inference, all cores": lambda: infer_all(predictor, pixels, workers),
                 "predicting, in process": lambda: sum(len(batch) for batch in predictor.stream(paths)),
+                "the same, isolated": lambda: sum(len(batch) for batch in predictor.stream(paths, isolated=True)),
                 "rnnspn predict FOLDER": lambda: command("predict", name, "--model", options.model, "--format", "text"),
                 "rnnspn predict ONE": lambda: command("predict", one, "--model", options.model, "--format", "text"),
                 "rnnspn --help": lambda: command("--help"),

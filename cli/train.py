@@ -120,7 +120,9 @@ def train(
         trainer = Trainer(folder, config, picked, display.observer(), checkpoint_seconds, processes)
         if resume:
             trainer.restore()
-            if not trainer.finished and runs.labels_changed(config.data):
+            if trainer.finished:
+                say(f"this run is finished; --start-from {folder} begins another with its weights", quiet=quiet)
+            elif runs.labels_changed(config.data):
                 source = config.data.source
                 say(f"the labels in {source} have changed; the run goes on with what they say now", quiet=quiet)
         elif weights:

@@ -289,3 +289,7 @@ def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, min
     assert code == 0, err
     assert f"the labels in {mine} have changed; the run goes on with what they say now" in err
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    mine.rename(tmp_path / "elsewhere")
+    code, _, err = rnnspn_here(tmp_path, "train", "--resume", "--out", "run")
+    assert code == 0, err
+    assert err.startswith("this run is finished; --start-from run begins another with its weights\n")
