@@ -55,7 +55,7 @@ def evaluate(
     from rnnspn.config import SYNTHESIS, DataConfig
     from rnnspn.data.held_out import held_out
     from rnnspn.data.labelled_folder import labelled_folder
-    from rnnspn.data.labels import labels_of
+    from rnnspn.data.labels import digest_of
     from rnnspn.scores import Score, Surest
 
     subject = _open(model, provider)
@@ -64,7 +64,7 @@ def evaluate(
         examples = held_out(split, subject.data, subject.model, published=data is None)
     else:
         examples = labelled_folder(Path(data), subject.model)
-        if subject.data.is_same(DataConfig(source=str(Path(data).absolute()), labels=labels_of(Path(data)).sha256)):
+        if subject.data.is_same(DataConfig(source=str(Path(data).absolute()), labels=digest_of(Path(data)))):
             say(f"{data} looks like what the model learned from: errors on that are no measure", quiet=quiet)
     answers = subject.answer(examples.images)
     score = Score.of(answers.digits, examples.labels, subject.model.blank)

@@ -41,6 +41,10 @@ def export(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Allow --provider openvino-bfloat16, if that costs no more.")
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where the run's folder of pictures is now.", show_default="where it was"),
+    ] = None,
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Write golden vectors beside the .onnx file, as rnnspn vectors does.")
     ] = False,
@@ -58,9 +62,9 @@ def export(
     source = in_run(checkpoint) if checkpoint else find_model()
     say(_about(source), quiet=quiet)
     if file.suffix == to_ort.SUFFIX:
-        written = to_ort.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
+        written = to_ort.export(source, file, opset, precision, max_accuracy_drop, bfloat16, data=data)
     else:
-        written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16)
+        written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16, data=data)
     for line in _lines(written):
         say(line, quiet=quiet)
     if vectors:

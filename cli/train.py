@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _RARE = 0.1
 """A character that is so much less frequent than the others may be a mistake."""
-_WITH_RESUME = ("resume", "out", "device", "checkpoint_seconds", "quiet")
+_WITH_RESUME = ("resume", "out", "data", "device", "checkpoint_seconds", "quiet")
 
 
 def train(
@@ -57,7 +57,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="'synthesis' without end, 'authors-2015', or a folder of your own pictures with labels.csv.",
+            help="'synthesis' without end, 'authors-2015', or a folder of your own pictures with labels.csv; with "
+            "--resume, where that folder is now.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -104,7 +105,7 @@ def train(
     weights = checkpoint_of(start_from) if start_from else None
     if resume:
         console.expect_only(context, "--resume goes on with the run's own values", *_WITH_RESUME)
-        folder, config = processes.agree(lambda: runs.existing(out))
+        folder, config = processes.agree(lambda: runs.existing(out, data))
     else:
         config = runs.new_config(
             family, recipe, size=size, downsample=downsample, data=data, layout=layout, seed=seed,

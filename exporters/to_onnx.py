@@ -1,6 +1,6 @@
 """From a checkpoint to one self-contained `.onnx` file that agrees with PyTorch, or to no file at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -70,6 +70,8 @@ def export(
     precision: Precision = "fp32",
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     bfloat16: bool = False,
+    *,
+    data: Path | None = None,
 ) -> Export:
     """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
 
@@ -80,12 +82,14 @@ def export(
         precision: How weights are stored, and in `w8a8` what is computed with.
         max_accuracy_drop: Points of whole-sequence accuracy that fewer bits may cost.
         bfloat16: Allow computing in bfloat16 on OpenVINO, if that costs no more.
+        data: Where the folder of pictures that the run learned from is now, None where it was.
 
     Returns:
         What was written.
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
+        ConfigError: `data` is no folder, or the run learned from none.
         DataError: MNIST, which the parity pictures are made of, is missing, or the pictures that fewer bits are
             judged on.
         MissingPackageError: ONNX Runtime is not installed.
@@ -93,7 +97,7 @@ def export(
         ProviderError: `bfloat16` without OpenVINO's provider.
         OutputError: The file cannot be written.
     """
-    made = make(checkpoint_path, target, opset, precision, max_accuracy_drop, bfloat16)
+    made = make(checkpoint_path, target, opset, precision, max_accuracy_drop, bfloat16, data=data)
     model_file.checked(target, made.content)
     write_bytes(target, made.content)
     return Export(target, len(made.content), made.nodes, made.parity, made.costs)
@@ -106,9 +110,14 @@ def make(
     precision: Precision = "fp32",
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     bfloat16: bool = False,
+    *,
+    data: Path | None = None,
 ) -> Made:
     """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
     checkpoint = Checkpoint.load(checkpoint_path)
+    learned = checkpoint.config
+    if data:
+        learned = replace(learned, data=learned.data.moved_to(data))
     network = checkpoint.network()
     model = build_graph(network, opset)
     full = model.SerializeToString()
@@ -120,11 +129,11 @@ def make(
 
     def check(what: str, name: str, provider: str) -> None:
         other = reader(model.SerializeToString(), target, provider)
-        examples = judging_pictures(checkpoint.config)
+        examples = judging_pictures(learned)
         costs[what] = check_accuracy(reader(full, target), other, examples, name, max_accuracy_drop)
 
     if precision == "w8a8":
-        model = quantise(model, calibration_pictures(checkpoint.config))
+        model = quantise(model, calibration_pictures(learned))
     elif precision != "fp32":
         model = store_weights(model, precision)
     if precision != "fp32":

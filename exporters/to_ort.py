@@ -47,6 +47,8 @@ def export(
     precision: Precision = "fp32",
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     bfloat16: bool = False,
+    *,
+    data: Path | None = None,
 ) -> Export:
     """Export a checkpoint's network to ORT format, and write the file only if it agrees with PyTorch itself.
 
@@ -60,6 +62,7 @@ def export(
             from that, the runtime does it for every picture, which takes ten times as long.
         max_accuracy_drop: Points of whole-sequence accuracy that integers may cost.
         bfloat16: Only False: it is for OpenVINO, which reads `.onnx` files.
+        data: As for `to_onnx.export`.
 
     Returns:
         What was written.
@@ -73,7 +76,7 @@ def export(
     if precision not in ("fp32", "w8a8") or bfloat16:
         asked = "--bfloat16" if bfloat16 else f"--precision {precision}"
         raise ConfigError(f"expected fp32 or w8a8 for an .ort file, got {asked}; export an .onnx file with it instead")
-    made = to_onnx.make(checkpoint_path, target, opset, precision, max_accuracy_drop)
+    made = to_onnx.make(checkpoint_path, target, opset, precision, max_accuracy_drop, data=data)
     content, operators = convert(made.content)
     pictures, parity = parity_pictures(made.network.config), made.parity
     if precision == "fp32":

@@ -5,8 +5,8 @@ three are saved in the checkpoint.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
-from pathlib import PurePath
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from rnnspn.alphabet import BLANK
@@ -164,6 +164,18 @@ class DataConfig:
     def name(self) -> str:
         """The source for others to see: of a folder its last name, with a slash, and not where it is."""
         return f"{PurePath(self.source).name}/" if self.is_own else self.source
+
+    def moved_to(self, folder: Path) -> "DataConfig":
+        """Return where the pictures of one's own are now.
+
+        Raises:
+            ConfigError: They were none, or there is no such folder.
+        """
+        if not self.is_own:
+            raise ConfigError(f"the run learned from {self.source} and not from a folder; leave out --data")
+        if not folder.is_dir():
+            raise ConfigError(f"expected a folder with --data, got {folder}")
+        return replace(self, source=str(folder.absolute()))
 
     def is_seen_by(self, other: "DataConfig") -> bool:
         """Tell whether a run on `other`, as far as is known of it, learned from the pictures that this validates on."""

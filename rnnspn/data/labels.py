@@ -114,8 +114,16 @@ def labels_of(folder: Path) -> Labels:
     alphabet += BLANK if len(lengths) > 1 else ""
     chosen = _held_out(rows)
     held_out = sum(row.key in chosen for row in rows)
-    said = hashlib.sha256(repr([(row.key, row.label, row.place) for row in rows]).encode()).hexdigest()
-    return Labels(len(rows), held_out, max(lengths), alphabet, lengths, characters, others, said)
+    return Labels(len(rows), held_out, max(lengths), alphabet, lengths, characters, others, _digest(rows))
+
+
+def digest_of(folder: Path) -> str:
+    """Return `Labels.sha256` of a folder, whose labels may be of any kind.
+
+    Raises:
+        DataError: The labels are missing or contradict each other.
+    """
+    return _digest(_read(folder)[0])
 
 
 def rows_of(folder: Path, split: str | None) -> list[Row]:
@@ -152,6 +160,10 @@ def expect_none(faults: Sequence[tuple[int, str]], folder: Path) -> None:
         named = ", ".join(str(number) for number, _ in others[:_NAMED])
         more = f"; so it is in line {named}" + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
     raise DataError(f"{folder / LABELS}, line {line}: {what}{more}")
+
+
+def _digest(rows: list[Row]) -> str:
+    return hashlib.sha256(repr([(row.key, row.label, row.place) for row in rows]).encode()).hexdigest()
 
 
 def _seen(found: Iterable[tuple[_Thing, int]]) -> dict[_Thing, Seen]:
@@ -206,7 +218,7 @@ def _text(folder: Path) -> str:
         if folder.is_dir():
             raise DataError(f"there is no {path}; expected {_EXPECTED}") from None
         raise DataError(
-            f"there is no folder {folder}; if it has moved, put a link to it, or its pictures, back there"
+            f"there is no folder {folder}; if it has moved, name it with --data, or put a link to it there"
         ) from None
     except NotADirectoryError:
         raise DataError(f"expected a folder with a {LABELS}, got the file {folder}") from None

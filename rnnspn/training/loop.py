@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,10 @@ class Trainer:
         path = self.folder / STATE_FILE
         self._restored = _version(path)
         checkpoint = Checkpoint.load(path)
-        if checkpoint.config != self.config:
+        known, data = checkpoint.config, self.config.data
+        if known.data.is_own and data.is_own:  # a folder may have moved
+            known = replace(known, data=replace(known.data, source=data.source))
+        if known != self.config:
             raise CheckpointError(f"{path} belongs to another configuration; choose another --out")
         try:
             self.tally = Tally(**checkpoint.notes["tally"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from rnnspn.alphabet import BLANK
 from rnnspn.config import AUTHORS_2015, SIZES, SYNTHESIS, DataConfig, ModelConfig, TrainConfig, family_config, to_dict
-from rnnspn.data.labels import labels_of
+from rnnspn.data.labels import digest_of, labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.recipes import default_source, train_config
@@ -142,10 +142,15 @@ def new_folder(wanted: Path | None, config: RunConfig) -> Path:
     return next(RUNS / free for free in names if not (RUNS / free).exists())
 
 
-def existing(wanted: Path | None) -> tuple[Path, RunConfig]:
+def existing(wanted: Path | None, data: str | None = None) -> tuple[Path, RunConfig]:
     """Return the folder and configuration of a run to go on with: the one wanted, else the newest.
 
+    Args:
+        wanted: The run's folder.
+        data: Where the folder of pictures that it learns from is now, None where it was.
+
     Raises:
+        ConfigError: The run learns from no folder, or there is no such one.
         CheckpointError: There is none, or its checkpoint cannot be read.
     """
     if wanted is None:
@@ -156,16 +161,17 @@ def existing(wanted: Path | None) -> tuple[Path, RunConfig]:
     state = wanted / STATE_FILE
     if not state.exists():
         raise CheckpointError(f"{wanted} holds no run; start one without --resume")
-    return wanted, Checkpoint.load(state).config
+    config = Checkpoint.load(state).config
+    return wanted, replace(config, data=config.data.moved_to(Path(data))) if data else config
 
 
 def labels_changed(data: DataConfig) -> bool:
     """Tell whether a folder's labels say something else than when a run began.
 
     Raises:
-        DataError: The labels are gone, or no longer legal.
+        DataError: The labels are gone, or contradict each other.
     """
-    return bool(data.labels) and labels_of(Path(data.source)).sha256 != data.labels
+    return bool(data.labels) and digest_of(Path(data.source)) != data.labels
 
 
 def digest(checkpoint: Path | None) -> str | None:

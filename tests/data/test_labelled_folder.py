@@ -269,7 +269,7 @@ def test_a_letter_with_its_accent_apart_is_one_character(tmp_path: Path) -> None
 
 
 def test_a_folder_that_has_moved_is_said_to_be_gone(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no folder .*gone; if it has moved, put a link"):
+    with pytest.raises(DataError, match=r"there is no folder .*gone; if it has moved, name it with --data"):
         labels_of(tmp_path / "gone")
 
 

@@ -85,6 +85,14 @@ def test_a_run_that_starts_from_weights_has_their_shape_unless_told_otherwise() 
     assert (own.steps, own.alphabet, own.width, own.gru_units) == (4, "124x", 192, 48)
 
 
+def test_a_run_that_learned_from_no_folder_has_none_that_moved() -> None:
+    with pytest.raises(ConfigError, match="the run learned from synthesis and not from a folder; leave out --data"):
+        DataConfig().moved_to(Path())
+    with pytest.raises(ConfigError, match="expected a folder with --data, got gone"):
+        DataConfig(source="/mine").moved_to(Path("gone"))
+    assert DataConfig(source="/mine", labels="ab").moved_to(Path()) == DataConfig(source=str(Path.cwd()), labels="ab")
+
+
 def test_companions_are_for_glimpses_at_pictures_of_ones_own() -> None:
     Path("mine").mkdir()
     Path("mine/labels.csv").write_text("path,label\na.png,12\nb.png,34\n")
