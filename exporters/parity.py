@@ -17,6 +17,7 @@ from rnnspn.config import ModelConfig
 from rnnspn.errors import MissingPackageError, ParityError
 from rnnspn.models.networks import Network
 from rnnspn.models.readout import log_likelihoods, read_out
+from rnnspn.scores import margin
 
 BATCHES = (1, 2, 3, 7, 64)
 TOLERANCE = 1e-4
@@ -98,10 +99,10 @@ def check_parity(
         exact = _read_with_torch(copy.deepcopy(network).double(), pictures)
         for name in allowed:
             allowed[name] = max(TOLERANCE, ROUNDINGS * largest_difference(expected[name], exact[name]))
-    clear = _margin(expected[contract.PROBABILITIES]) > CLEAR_MARGIN
+    clear = margin(expected[contract.PROBABILITIES]) > CLEAR_MARGIN
     if (blank := network.config.blank) is not None:  # which of two lengths is meant has to be clear too
         lengths = log_likelihoods(torch.from_numpy(expected[contract.PROBABILITIES]), blank)
-        clear &= _margin(lengths.numpy())[:, None] > CLEAR_MARGIN
+        clear &= margin(lengths.numpy())[:, None] > CLEAR_MARGIN
     faults = []
     for batch, got in answers.items():
         for name in worst:
@@ -115,13 +116,6 @@ def check_parity(
         raise ParityError(f"the exported model differs from PyTorch: {'; '.join(faults)}; no file was written")
     runtime = f"{_onnxruntime().__name__} {_onnxruntime().__version__}"
     return Parity(len(pictures), batches, max(allowed.values()), worst, runtime)
-
-
-def _margin(values: NDArray[Any]) -> NDArray[Any]:
-    """Return how far the two largest values along the last axis are apart."""
-    two = np.sort(values, axis=-1)[..., -2:]
-    margin: NDArray[Any] = two[..., 1] - two[..., 0]
-    return margin
 
 
 def largest_difference(got: NDArray[Any], expected: NDArray[Any]) -> float:

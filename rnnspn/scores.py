@@ -70,6 +70,13 @@ class Surest(NamedTuple):
         return cls(share, float(answers.confidence[surest[-1]]), int(wrong.sum()), count)
 
 
+def margin(values: NDArray[Any]) -> NDArray[Any]:
+    """Return how far the two largest values along the last axis, of two or more, are apart."""
+    two = np.sort(values, axis=-1)[..., -2:]
+    difference: NDArray[Any] = two[..., 1] - two[..., 0]
+    return difference
+
+
 def confusion(read: NDArray[Any], labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """Count how often each class was read as each.
 
