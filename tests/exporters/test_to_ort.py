@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def _made_before(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Making the same model for every test would take most of their time."""
-    monkeypatch.setattr(to_onnx, "make", lambda *_: made)
+    monkeypatch.setattr(to_onnx, "make", lambda *_, **__: made)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def converted(made: Made) -> tuple[bytes, str]:
 @pytest.fixture(scope="module")
 def written(made: Made, converted: tuple[bytes, str], tmp_path_factory: pytest.TempPathFactory) -> Export:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(to_onnx, "make", lambda *_: made)
+        patch.setattr(to_onnx, "make", lambda *_, **__: made)
         patch.setattr(to_ort, "convert", lambda _: converted)
         return export(CHECKPOINT, tmp_path_factory.mktemp("written") / "model.ort")
 
@@ -134,7 +134,7 @@ def test_a_file_that_computes_with_integers_answers_as_its_onnx_file_does(
     integers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(to_onnx, "make", lambda *given: (asked.extend(given), integers)[1])
+    monkeypatch.setattr(to_onnx, "make", lambda *given, **_: (asked.extend(given), integers)[1])
     done = export(CHECKPOINT, tmp_path / "model.ort", precision="w8a8", max_accuracy_drop=0.3)
     assert asked[-2:] == ["w8a8", 0.3]
     pictures = np.random.default_rng(1).integers(0, 256, (5, 100, 100), np.uint8)
@@ -150,7 +150,7 @@ def test_a_file_that_computes_with_integers_answers_as_its_onnx_file_does(
 def test_a_conversion_of_integers_that_changes_answers_leaves_no_file(
     integers: Made, converted: tuple[bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_onnx, "make", lambda *_: integers)
+    monkeypatch.setattr(to_onnx, "make", lambda *_, **__: integers)
     monkeypatch.setattr(to_ort, "convert", lambda _: converted)  # of the network in float32
     with pytest.raises(ParityError, match="converter changed digits by"):
         export(CHECKPOINT, tmp_path / "model.ort", precision="w8a8")
@@ -184,7 +184,7 @@ def test_the_command_takes_the_format_from_the_suffix(
     written: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     console.stderr.cache_clear()
-    monkeypatch.setattr(to_ort, "export", lambda *_: written)
+    monkeypatch.setattr(to_ort, "export", lambda *_, **__: written)
     checkpoint = save_checkpoint(Network(family_config("rnn-spn")), tmp_path / "model.safetensors")
     assert console.run(app, ["export", str(tmp_path / "phone.ort"), "--checkpoint", str(checkpoint)]) == 0
     assert capfd.readouterr().err.splitlines()[-1].endswith("model.required_operators.config")
