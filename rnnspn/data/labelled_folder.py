@@ -89,7 +89,7 @@ def _classes(rows: list[Row], folder: Path, model: ModelConfig) -> NDArray[np.in
 
 def _path_of(folder: Path, name: str) -> str:
     """Return where a picture is, whose path may have been written on another system."""
-    slashed = name.replace("\\", "/")
+    slashed = name.strip().replace("\\", "/")
     spellings = (name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
     found = (str(folder / spelling) for spelling in spellings)
     return next(filter(os.path.exists, found), str(folder / name))  # which never raises, as Path.exists may

@@ -87,7 +87,7 @@ class Labels(NamedTuple):
 
 def key_of(name: str) -> str:
     """Return what tells a picture's path in a folder from others, however it is spelled."""
-    return posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    return posixpath.normpath(unicodedata.normalize("NFC", name.strip().replace("\\", "/")))
 
 
 def labels_of(folder: Path) -> Labels:
