@@ -249,6 +249,12 @@ def test_all_lines_with_faults_are_named_at_once(tmp_path: Path) -> None:
         labelled_folder(tmp_path, TWO)
 
 
+def test_labels_that_cannot_be_opened_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*labels\.csv: Is a directory; expected a CSV file"):
+        labels_of(tmp_path)
+
+
 def test_the_file_of_the_labels_is_not_their_folder(tmp_path: Path) -> None:
     own_pictures(tmp_path, 2)
     with pytest.raises(DataError, match=r"expected a folder with a labels\.csv, got the file .*labels\.csv"):
