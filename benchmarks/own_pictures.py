@@ -4,7 +4,7 @@ Draws pictures of a meter: dark printed digits on light paper, in one line that 
 time, among lines and specks, with noise; then runs `train`, `export` and `evaluate` on them as a user would.
 
 Run: python benchmarks/own_pictures.py [--counts 300,1000,3000] [--places] [--length 5] [--epochs N]
-       [--empty 0.1] [--start-from bundled] [--keep FOLDER]
+       [--empty 0.1] [--tight] [--set NAME=VALUE] [--start-from bundled] [--keep FOLDER]
 """
 
 import argparse
@@ -34,6 +34,7 @@ class Kind(NamedTuple):
     lengths: range
     alphabet: str
     empty: float  # share of the pictures with nothing on them
+    tight: bool  # cut to the characters, which then reach the border
 
 
 def main() -> None:
@@ -44,12 +45,14 @@ def main() -> None:
     parser.add_argument("--length", default="5", help="characters in a picture, such as 5 or 3-6")
     parser.add_argument("--alphabet", default="0123456789")
     parser.add_argument("--empty", type=float, default=0.0, help="share of the pictures with nothing on them")
+    parser.add_argument("--tight", action="store_true", help="pictures are cut to their characters")
+    parser.add_argument("--set", action="append", default=[], help="as of rnnspn train")
     parser.add_argument("--epochs", type=int, help="the recipe's by default")
     parser.add_argument("--start-from", help="as of rnnspn train; random weights by default")
     parser.add_argument("--keep", type=Path, help="keep pictures and runs in this folder")
     options = parser.parse_args()
     shortest, _, longest = options.length.partition("-")
-    kind = Kind(range(int(shortest), int(longest or shortest) + 1), options.alphabet, options.empty)
+    kind = Kind(range(int(shortest), int(longest or shortest) + 1), options.alphabet, options.empty, options.tight)
     print(describe(), flush=True)
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -59,7 +62,7 @@ def main() -> None:
         for count in map(int, options.counts.split(",")):
             draw_all(folder / f"train-{count}", count, kind, seed=2, places=options.places)
             began = time.perf_counter()
-            learn(folder, f"train-{count}", options.epochs, options.start_from)
+            learn(folder, f"train-{count}", options.epochs, options.start_from, options.set)
             score = evaluate(folder, f"train-{count}.onnx", "test")
             low, high = (f"{100 * edge:.2f}" for edge in score["sequence_error_interval"])
             print(
@@ -73,11 +76,11 @@ def main() -> None:
                 print(f"  something read in {score['wrong_sequences']} of {TEST_COUNT} with nothing", flush=True)
 
 
-def learn(folder: Path, name: str, epochs: int | None, start_from: str | None) -> None:
+def learn(folder: Path, name: str, epochs: int | None, start_from: str | None, values: list[str]) -> None:
     """Train and export as a user would."""
     run = f"run-{name}"
-    values = {"--epochs": epochs, "--start-from": start_from}
-    given = [word for option, value in values.items() if value is not None for word in (option, str(value))]
+    options = [("--epochs", epochs), ("--start-from", start_from), *(("--set", value) for value in values)]
+    given = [word for option, value in options if value is not None for word in (option, str(value))]
     rnnspn(folder, "train", "--data", name, "--out", run, "--quiet", *given)
     rnnspn(folder, "export", f"{name}.onnx", "--checkpoint", f"{run}/model.safetensors", "--quiet")
 
@@ -107,14 +110,14 @@ def draw_all(folder: Path, count: int, kind: Kind, seed: int, places: bool) -> N
     for number in range(count):
         empty = kind.empty and chance.random() < kind.empty
         label = "" if empty else "".join(chance.choices(kind.alphabet, k=chance.choice(kind.lengths)))
-        image, ends = draw(label, chance)
+        image, ends = draw(label, chance, kind.tight)
         image.save(folder / f"{number:05}.png")
         more = "".join(f",{value:.1f}" for end in ends for value in end) if label else ",,,,"
         rows.append(f"{number:05}.png,{label}{more if places else ''}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
-def draw(label: str, chance: random.Random) -> tuple[Image.Image, list[tuple[float, float]]]:
+def draw(label: str, chance: random.Random, tight: bool) -> tuple[Image.Image, list[tuple[float, float]]]:
     """Draw one picture; return it, and the centres of its first and last character in pixels."""
     paper, ink = chance.randint(170, 250), chance.randint(0, 90)
     image = Image.new("L", (WIDTH, HEIGHT), paper)
@@ -137,7 +140,16 @@ def draw(label: str, chance: random.Random) -> tuple[Image.Image, list[tuple[flo
     ends = [(place[0] + right + reach * along[0], place[1] + down + reach * along[1]) for reach in reaches]
     noise = np.random.default_rng(chance.randrange(2**32)).normal(0, chance.uniform(2, 14), (HEIGHT, WIDTH))
     shade = 20 * math.sin(chance.uniform(0, 7)) * np.linspace(-1, 1, WIDTH)
-    return Image.fromarray((np.asarray(image) + noise + shade).clip(0, 255).astype(np.uint8)), ends
+    image = Image.fromarray((np.asarray(image) + noise + shade).clip(0, 255).astype(np.uint8))
+    box = turned.getbbox()
+    if not tight or box is None:
+        return image, ends
+    left, top, right, bottom = (
+        edge + margin * chance.randint(0, 4) for edge, margin in zip(box, (-1, -1, 1, 1), strict=True)
+    )
+    left, top = max(left, 0), max(top, 0)
+    cut = image.crop((left, top, min(right, WIDTH), min(bottom, HEIGHT)))
+    return cut, [(x - left, y - top) for x, y in ends]
 
 
 if __name__ == "__main__":
