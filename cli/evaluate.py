@@ -68,6 +68,8 @@ def evaluate(
             say(f"{data} looks like what the model learned from: errors on that are no measure", quiet=quiet)
     answers = subject.answer(examples.images)
     score = Score.of(answers.digits, examples.labels, subject.model.blank)
+    surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]
+    _show(subject.name, examples.source, score, surest, as_json)  # first: what cannot be written takes nothing away
     if data is None and split == "test":
         subject.log(examples.source, score)
     if report is not None:
@@ -75,8 +77,6 @@ def evaluate(
 
         for path in write_report(answers, examples, subject.model, report):
             say(f"wrote {path}", quiet=quiet)
-    surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]
-    _show(subject.name, examples.source, score, surest, as_json)
 
 
 def _open(model: str | None, provider: str) -> "Subject":

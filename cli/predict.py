@@ -94,7 +94,7 @@ def predict(
                 progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        kept = f"; what is done is in {output.partial(file)}" if file else ""
+        kept = f"; what is done is in {output.partial(file)}" if file and output.partial(file).exists() else ""
         raise InterruptedRunError(f"interrupted after {tally.done} of {len(listed)} pictures{kept}") from None
     say(f"{tally.done - tally.failed} of {tally.done} pictures read", quiet=quiet)
     raise typer.Exit(1 if tally.failed else 0)

@@ -79,7 +79,7 @@ def _show(results: "list[Result]", plan: "Plan") -> None:
 
     from rnnspn.scores import wilson_interval
 
-    note = f"recipe {plan.recipe}" if plan.is_the_result else "fewer epochs than the recipe's: NOT the result"
+    note = f"recipe {plan.recipe}" if plan.is_the_result else "other epochs than the recipe's: NOT the result"
     screen = Console(highlight=False)
     screen.width = max(screen.width, _WIDTH)
     table = Table(title=f"Table 1, error per digit ({note})", title_justify="left", box=None, header_style="bold")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from exporters import pictures as standard_pictures
 from rnnspn import contract
 from rnnspn.config import ModelConfig
-from rnnspn.errors import MissingPackageError, ParityError
+from rnnspn.errors import ParityError
+from rnnspn.inference.providers import onnxruntime
 from rnnspn.models.networks import Network
 from rnnspn.models.readout import log_likelihoods, read_out
 from rnnspn.scores import margin
@@ -55,11 +56,7 @@ class Parity:
 
 
 def parity_pictures(config: ModelConfig) -> NDArray[np.uint8]:
-    """Return what the gate looks at: synthesised test pictures, all black, all white and noise; uint8 (n, H, W).
-
-    Raises:
-        DataError: MNIST is missing.
-    """
+    """Return what the gate looks at: synthesised test pictures, all black, all white and noise; uint8 (n, H, W)."""
     synthesised = standard_pictures.synthesised(PICTURES, config.steps, config.height, config.width)
     return np.concatenate([synthesised, standard_pictures.extremes(_NOISE, config.height, config.width)])
 
@@ -114,7 +111,7 @@ def check_parity(
             faults.append(f"{wrong} of {int(clear.sum())} clear digits at batch {batch}")
     if faults:
         raise ParityError(f"the exported model differs from PyTorch: {'; '.join(faults)}; no file was written")
-    runtime = f"{_onnxruntime().__name__} {_onnxruntime().__version__}"
+    runtime = f"onnxruntime {onnxruntime().__version__}"
     return Parity(len(pictures), batches, max(allowed.values()), worst, runtime)
 
 
@@ -151,14 +148,4 @@ def open_session(model: bytes) -> Any:
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
     """
-    return _onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackageError(
-            "export compares the file with PyTorch in ONNX Runtime, which is not installed; pip install 'rnnspn[cpu]'"
-        ) from None
-    return onnxruntime
+    return onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])

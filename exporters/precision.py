@@ -21,9 +21,8 @@ from exporters.parity import read_with_onnxruntime
 from rnnspn import contract
 from rnnspn.config import DataConfig
 from rnnspn.data.examples import Examples
-from rnnspn.data.held_out import sequences
+from rnnspn.data.held_out import held_out
 from rnnspn.data.labelled_folder import labelled_folder
-from rnnspn.data.mnist import load_mnist
 from rnnspn.errors import ParityError
 from rnnspn.inference.providers import open_session
 from rnnspn.training.checkpoint import RunConfig
@@ -32,7 +31,6 @@ Precision = Literal["fp32", "fp16", "int8", "w8a8"]
 """Of the weights; in `w8a8` of what is computed from them too."""
 Reader = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
-SEQUENCES = 10_000
 _BATCH = 64
 _LEAST_WEIGHTS = 2048
 """Smaller tensors gain nothing."""
@@ -144,10 +142,7 @@ def judging_pictures(config: RunConfig) -> Examples:
     model = config.model
     if config.data.is_own:
         return labelled_folder(Path(config.data.source), model)
-    pictures, labels = sequences(load_mnist(), "test", DataConfig(layout=config.data.layout), model).pictures(
-        np.arange(SEQUENCES)
-    )
-    return Examples("synthesis test", pictures, labels.astype(np.int64))
+    return held_out("test", DataConfig(layout=config.data.layout), model, published=False)
 
 
 def check_accuracy(full: Reader, other: Reader, examples: Examples, precision: str, max_drop: float) -> Accuracy:
@@ -180,6 +175,7 @@ def reader(model: bytes, path: Path, provider: str = "cpu") -> Reader:
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
+        ModelFileError: ONNX Runtime refuses the model.
         ProviderError: The provider cannot run here.
     """
     session = open_session(model, provider, path)

@@ -90,8 +90,7 @@ def export(
     Raises:
         CheckpointError: The checkpoint cannot be read.
         ConfigError: `data` is no folder, or the run learned from none.
-        DataError: MNIST, which the parity pictures are made of, is missing, or the pictures that fewer bits are
-            judged on.
+        DataError: The pictures that fewer bits are judged on are missing.
         MissingPackageError: ONNX Runtime is not installed.
         ParityError: The graph disagrees with PyTorch, or fewer bits cost too much; no file was written.
         ProviderError: `bfloat16` without OpenVINO's provider.

@@ -31,6 +31,7 @@ from rnnspn.errors import ModelFileError
 from rnnspn.files import write_text
 from rnnspn.inference import images, session
 from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.providers import onnxruntime
 from rnnspn.inference.session import Outputs
 from rnnspn.scores import margin
 
@@ -63,7 +64,6 @@ def write_vectors(model: ModelFile, target: Path) -> int:
         How many pictures it holds.
 
     Raises:
-        DataError: MNIST, which the pictures are made of, is missing.
         MissingPackageError: ONNX Runtime is not installed.
         ModelFileError: ONNX Runtime refuses the model, or nothing that it reads is clear.
         OutputError: The file cannot be written.
@@ -75,8 +75,6 @@ def write_vectors(model: ModelFile, target: Path) -> int:
 
 def vectors(model: ModelFile) -> dict[str, Any]:
     """Return a model's golden vectors as a dictionary that JSON can hold; errors as for `write_vectors`."""
-    import onnxruntime
-
     about = model.metadata
     taken = np.concatenate(
         [
@@ -95,7 +93,7 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         "height": about.height,
         "width": about.width,
         "tolerances": {contract.PROBABILITIES: TOLERANCE, contract.THETA: TOLERANCE},
-        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+        "runtime": f"onnxruntime {onnxruntime().__version__}, CPU",
         "vectors": [_vector(taken[index], shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
     }
 

@@ -21,12 +21,13 @@ def load(path: "str | PathLike[str]" = "bundled", *, provider: str = "auto") -> 
 
     Args:
         path: An `.onnx` file made by `rnnspn export`, or `"bundled"` for the model that ships with the package.
-        provider: `"auto"`, `"cpu"`, `"cuda"`, `"openvino"` or `"openvino-bfloat16"`.
+        provider: `"auto"`, `"cpu"`, `"cuda"`, `"cuda-tf32"`, `"openvino"` or `"openvino-bfloat16"`.
 
     Returns:
         A predictor whose `predict(images)` returns one reading per picture.
 
     Raises:
+        MissingPackageError: ONNX Runtime is not installed.
         ModelFileError: The file cannot be read or breaks the contract.
         ProviderError: The provider asked for cannot run here.
     """

@@ -191,6 +191,8 @@ class DataConfig:
         return self.source == other.source if known else self.name == other.name
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.source, str) and isinstance(self.labels, str)):
+            raise ConfigError(f"expected source and labels to be text, got {self.source!r} and {self.labels!r}")
         _expect_one_of("layout", self.layout, LAYOUTS)
         if not isinstance(self.validation, bool):
             raise ConfigError(f"expected validation to be true or false, got {self.validation!r}")
@@ -214,7 +216,7 @@ class TrainConfig:
         dropout: Dropout rate of the classifier and, in `rnn-spn`, of the localisation network.
         dropout_ramp_epochs: Epochs over which the dropout rate rises linearly from 0.
         clip_element: Largest gradient element, 0 for no limit.
-        clip_norm: Largest total norm of the gradients.
+        clip_norm: Largest total norm of the gradients, 0 for no limit.
         log_epsilon: Added to the probability inside the logarithm of the loss.
         precision: `float32`, `bfloat16` (convolutions and dense layers; GRU, theta and grid stay float32), or `fast`:
             bfloat16 where the device multiplies in it.

@@ -15,6 +15,7 @@ except ImportError:  # Windows refuses by itself to move a file that another pro
     fcntl = None  # type: ignore[assignment]
 
 _UNFINISHED = ".part"
+_OPENS_FOLDERS = os.name != "nt"
 
 
 def is_no_file(path: Path) -> bool:
@@ -29,7 +30,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path` and move it there when the block ends well.
 
     Args:
-        path: The file to make or replace; its folder is made when it is missing.
+        path: The file to make or replace, what it leads to if it is a link; its folder is made when it is missing.
         durable: Wait until the disk has it; False suits files by the thousand that are easily made again.
 
     Yields:
@@ -40,6 +41,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     if is_no_file(path):
         raise OutputError(f"cannot write {path}: it is a folder or a device; choose another place")
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")  # never longer than names may be
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,10 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
 
 
 def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    if is_folder and not _OPENS_FOLDERS:
+        return
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

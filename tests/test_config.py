@@ -56,6 +56,8 @@ def test_a_model_that_cannot_be_is_refused_in_one_line(values: dict[str, Any], s
         ({"layout": "random"}, "authors, paper; got 'random'"),
         ({"seed": -1}, "data seed"),
         ({"seed": 2**63}, "data seed"),
+        ({"source": 5}, "source and labels to be text, got 5"),
+        ({"labels": None}, "source and labels to be text"),
     ],
 )
 def test_data_that_cannot_be_is_refused_in_one_line(values: dict[str, Any], says: str) -> None:

@@ -83,6 +83,31 @@ def test_a_disk_that_fails_at_cleaning_up_too_is_the_first_error(old: Path, monk
     assert old.read_bytes() == b"old"
 
 
+def test_a_link_stays_one_and_what_it_leads_to_is_replaced(old: Path) -> None:
+    link = old.parent / "links" / "link"
+    link.parent.mkdir()
+    link.symlink_to(old)
+    write_bytes(link, b"new")
+    assert link.is_symlink()
+    assert old.read_bytes() == b"new"
+    assert list(link.parent.iterdir()) == [link]
+
+
+def test_a_system_that_opens_no_folders_is_written_to(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.open
+
+    def without_folders(path: Path, flags: int, mode: int = 0o777) -> int:
+        if path.is_dir():
+            raise PermissionError(path)
+        return original(path, flags, mode)
+
+    monkeypatch.setattr(files, "_OPENS_FOLDERS", False)
+    monkeypatch.setattr(files.os, "open", without_folders)
+    with replacing(old) as temporary:
+        temporary.write_bytes(b"new")
+    assert old.read_bytes() == b"new"
+
+
 def test_contents_are_on_the_disk_before_the_name_is(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     sync, replace = os.fsync, Path.replace

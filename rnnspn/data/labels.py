@@ -207,6 +207,8 @@ def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
             raise DataError(
                 f"{path}, line {row.line}: {row.name} is {row.label!r} here and {before.label!r} in line {before.line}"
             )
+        if str(before.place) != str(row.place):  # NaN, where a line does not say, is no number that equals itself
+            raise DataError(f"{path}, line {row.line}: {row.name} has other places here than in line {before.line}")
     return rows, tuple(name for name in names if name not in columns)
 
 

@@ -22,7 +22,7 @@ def write_samples(
 ) -> None:
     """Write the first pictures of a supply as `00000.png` and so on, and `labels.csv` with the header path,label.
 
-    Files of the same names are replaced; `labels.csv` comes last, so a folder that has one is whole.
+    Files of the same names are replaced; `labels.csv` comes last, so a folder of a run that was killed has none.
 
     Args:
         folder: Where to write; made when it is missing.

@@ -44,6 +44,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture of each EXIF orientation upright; from 5 on, width and height change places."""
+_LEVELS = ("b1", "u1", "u2", "f4", "f8")
+"""Kind and size in bytes of an array's grey levels; of other integers nobody knows which one is white."""
+_BEYOND = 2
+"""How many times white a float may be, as scaling overshoots at edges; of more nobody knows what is white."""
 _END_LEFT, _END_ABOVE = (2, 3, 6, 7), (3, 4, 7, 8)
 """Orientations in which an end of what is stored, the right or the lower one, comes to lie left or above."""
 
@@ -144,17 +148,19 @@ def from_array(array: np.ndarray[Any, Any]) -> Decoded:
     """Take an array in the same way as a decoded file.
 
     Args:
-        array: uint8 (h, w), (h, w, 2), (h, w, 3) or (h, w, 4); or bool, uint16 or float32 (h, w), floats from 0 to 1.
+        array: uint8 (h, w), (h, w, 2), (h, w, 3) or (h, w, 4); or bool, uint16, float32 or float64 (h, w), floats from
+            0 to 1 or from 0 to 255.
 
     Raises:
         ImageError: The array has an unsupported shape or type.
     """
     try:
-        if array.ndim not in (2, 3):  # of which Pillow makes something
+        if array.ndim not in (2, 3) or array.dtype.str[1:] not in _LEVELS:  # of which Pillow makes something
             raise ValueError
         image = Image.fromarray(array)
     except (TypeError, ValueError) as error:
-        raise ImageError("unsupported", f"expected a uint8 array (h, w), got {array.dtype} {array.shape}") from error
+        got = f"{array.dtype} {array.shape}"
+        raise ImageError("unsupported", f"expected a uint8 array (h, w) or alike, got {got}") from error
     return from_image(image)
 
 
@@ -215,27 +221,36 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Bring grey levels of 16 bits (12 or 32 in some TIFFs; or floats from 0 to 1) to 8; above 65535 all is white."""
+    """Bring grey levels of 16 bits (12 or 32 in some TIFFs; or floats) to 8; above 65535 all is white."""
     values = np.asarray(image)
-    bits, is_white_zero = 16, False
+    bits, is_white_zero, is_float = 16, False, image.mode == "F"
     if isinstance(image, TiffImageFile):
         is_white_zero = _tag(image, "PhotometricInterpretation", 1) == 0
         bits = _tag(image, "BitsPerSample", 16)
         if bits == 32 and _tag(image, "SampleFormat", 1) == 1:  # unsigned, which Pillow has no mode for
             values = values.view(np.uint32)
-    if image.mode == "F":
-        levels = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
-        levels = np.clip(levels * 255 if levels.max() <= 1 else levels, 0, 255).round()
-    else:
-        most = 4095 if bits == 12 else 65535
-        levels = (np.clip(values, 0, most).astype(np.uint32) * 255 + most // 2) // most
-        if is_white_zero:
-            levels = 255 - levels
-    grey = Image.fromarray(levels.astype(np.uint8))
+    white = _white_of(values) if is_float else 4095 if bits == 12 else 65535
+    levels = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # one at a time: whole pictures would be taken several times, in 32 bits
+        if is_float:
+            levels[row] = (np.clip(np.nan_to_num(line, posinf=white), 0, white) * (255 / white)).round()
+        else:
+            levels[row] = (np.clip(line, 0, white).astype(np.uint32) * 255 + white // 2) // white
+    if is_white_zero and not is_float:
+        np.subtract(255, levels, out=levels)
+    grey = Image.fromarray(levels)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         return Image.merge("LA", (grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))))
     return grey
+
+
+def _white_of(values: np.ndarray[Any, Any]) -> int:
+    """Return what is white among floats: 1 or 255, though scaling a picture may go beyond."""
+    most = float(np.max(values, where=np.isfinite(values), initial=0.0))
+    if most > _BEYOND * 255:
+        raise ImageError("unsupported", f"expected floats from 0 to 1 or from 0 to 255, got {most:g}")
+    return 1 if most <= _BEYOND else 255
 
 
 def _tag(image: TiffImageFile, name: str, otherwise: int) -> int:

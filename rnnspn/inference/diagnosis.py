@@ -15,11 +15,11 @@ import numpy as np
 import rnnspn
 from rnnspn import contract
 from rnnspn.contract import ModelMetadata
-from rnnspn.errors import RnnspnError
+from rnnspn.errors import MissingPackageError, RnnspnError
 from rnnspn.inference import session
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import NO_PROCESSOR, cuda_driver
+from rnnspn.inference.providers import NO_PROCESSOR, cuda_driver, one_line, onnxruntime
 
 _GPU_RUNTIME = "onnxruntime-gpu"
 RUNTIMES = ("onnxruntime", _GPU_RUNTIME, "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
@@ -105,6 +105,11 @@ def _runtimes(found: dict[str, str]) -> Finding:
         extra = "gpu" if _GPU_RUNTIME in found else "cpu"
         mend = f"pip uninstall -y {' '.join(found)} && pip install 'rnnspn[{extra}]'"
         return Finding("ONNX Runtime", "broken", f"{named} overwrite each other", mend)
+    try:
+        onnxruntime()
+    except MissingPackageError as error:
+        reason, _, mend = str(error).partition("; ")
+        return Finding("ONNX Runtime", "broken", f"{named}: {reason}", mend)
     return Finding("ONNX Runtime", "works", named)
 
 
@@ -113,9 +118,7 @@ def _cuda() -> list[Finding]:
     driver = cuda_driver()
     findings = [Finding("NVIDIA driver", "works" if driver else "absent", driver or "no CUDA driver on this machine")]
     if _GPU_RUNTIME in _installed(RUNTIMES):
-        import onnxruntime
-
-        cuda = getattr(onnxruntime, "cuda_version", "") or "unknown"
+        cuda = _wanted_cuda() or "unknown"
         cudnn = _wanted_cudnn(metadata.requires(_GPU_RUNTIME) or [])
         names = sorted(
             {name for found in metadata.distributions() if (name := found.metadata["Name"] or "").startswith("nvidia-")}
@@ -128,6 +131,14 @@ def _cuda() -> list[Finding]:
         detail = f"wanted: CUDA {cuda}, cuDNN {cudnn or 'unknown'}; found: {', '.join(found) or 'none'}"
         findings.append(Finding("CUDA libraries", state, detail, mend))
     return findings
+
+
+def _wanted_cuda() -> str:
+    """Return the version of CUDA that the runtime is for, or nothing where it does not load."""
+    try:
+        return getattr(onnxruntime(), "cuda_version", "")
+    except MissingPackageError:
+        return ""
 
 
 def _wanted_cudnn(requirements: list[str]) -> str:
@@ -153,6 +164,8 @@ def _try(model: ModelFile, provider: str) -> Finding:
     except RnnspnError as error:
         reason, _, mend = str(error).partition("; ")
         return Finding(what, "broken" if _ought_to_work(provider, reason) else "absent", reason, mend)
+    except Exception as error:  # nothing that is wrong with a machine may end the search for it
+        return Finding(what, "broken", f"{type(error).__name__}: {one_line(error)}", "install ONNX Runtime again")
     difference = float(np.abs(outputs.probabilities.ravel() - _ANSWER).max())
     if difference > _TOLERANCE:
         detail = f"differs from the stored answer by {difference:.2g}"

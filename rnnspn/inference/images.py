@@ -20,7 +20,7 @@ from rnnspn.inference.decoding import Decoded
 
 Polarity = Literal["auto", "dark-on-light", "light-on-dark"]
 Pixels = NDArray[np.uint8]
-Source = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
@@ -138,6 +138,8 @@ def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -
         return fit(decoding.from_array(source), height, width, polarity)
     if isinstance(source, Image.Image):
         return fit(decoding.from_image(source), height, width, polarity)
+    if isinstance(source, bytearray | memoryview):
+        source = bytes(source)
     if not isinstance(source, str | os.PathLike | bytes):
         expected = "a path, a file's contents as bytes, a Pillow image or an array"
         raise ImageError("unsupported", f"expected {expected}; got {type(source).__name__}")
@@ -156,6 +158,12 @@ def load_all(
             yield error
 
 
+def expect_polarity(polarity: str) -> None:
+    """Raise ValueError for what is no polarity."""
+    if polarity not in get_args(Polarity):
+        raise ValueError(f"expected the polarity {', '.join(get_args(Polarity))}; got {polarity!r}")
+
+
 def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
     """Make a picture grey, scale it to fit H x W with its aspect kept, and turn it light on dark.
 
@@ -171,8 +179,7 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
             dark whatever stands out from its surroundings; where it is transparent, the background is what contrasts
             with the visible part.
     """
-    if polarity not in get_args(Polarity):
-        raise ValueError(f"expected the polarity {', '.join(get_args(Polarity))}; got {polarity!r}")
+    expect_polarity(polarity)
     placement = Placement.fitting(decoded.width, decoded.height, width, height)
     size = (placement.width, placement.height)
     grey = decoded.image if decoded.image.mode == "L" else decoded.image.convert("L")

@@ -40,6 +40,8 @@ TIME_LIMIT_S = 10.0
 MEMORY_LIMIT_BYTES = 2 * 2**30
 """Largest address space of a process."""
 
+_UNLIMITED = 78
+"""Exit code of a process whose memory this system does not limit."""
 _LAST_S = math.ceil(2 * TIME_LIMIT_S)
 """Seconds after which a process that still decodes a picture ends by itself."""
 
@@ -50,6 +52,7 @@ _LONGEST = 4096
 _AHEAD_BYTES = 16 * 2**10
 """Requests under way: less than any pipe holds."""
 _PIPE_BYTES = 2**20
+_NO_LIMIT = "expected a system that can limit a process's memory, such as Linux; leave out --isolate"
 _SERVE = "from rnnspn.inference.isolation import serve; serve()"
 
 
@@ -73,6 +76,9 @@ class Decoder:
 
         `crashed` and `too-slow` are the codes of files on which the process had to be replaced. It ends early when the
         decoder is closed meanwhile.
+
+        Raises:
+            ConfigError: This system does not limit the memory of a process.
         """
         requests = [_request(path, polarity) for path in paths]
         sent = 0
@@ -90,6 +96,8 @@ class Decoder:
                 if self._closed:
                     return
                 status = self._replace()
+                if status == _UNLIMITED:
+                    raise ConfigError(_NO_LIMIT) from None
                 sent = done + 1
                 how = f"signal {-status}" if status < 0 else f"exit code {status}"
                 yield ImageError("crashed", f"the decoder crashed on it ({how})")
@@ -154,8 +162,10 @@ class Decoder:
     def _take(self, size: int, until: float) -> bytes:
         assert self._process.stdout is not None
         handle = self._process.stdout.fileno()
+        coming = select.poll()
+        coming.register(handle, select.POLLIN)  # tells of its end, too
         while len(self._received) < size:
-            if not select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not coming.poll(1000 * max(0.0, until - time.monotonic())):
                 raise TimeoutError
             if not (more := os.read(handle, _PIPE_BYTES)):
                 raise EOFError
@@ -187,7 +197,8 @@ class Decoders:
 
     def __init__(self, height: int, width: int, polarity: Polarity) -> None:
         if resource is None:
-            raise ConfigError("expected a system that can limit a process's memory, such as Linux; leave out --isolate")
+            raise ConfigError(_NO_LIMIT)
+        images.expect_polarity(polarity)
         self._make = functools.partial(Decoder, height, width)
         self._polarity = polarity
         self._all: list[Decoder] = []
@@ -223,8 +234,13 @@ class Decoders:
 
 def serve() -> None:
     """Answer requests on the standard input until it ends; what runs in the process of a `Decoder`."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_LIMIT_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, most)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError):
+        sys.exit(_UNLIMITED)
     requests, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
     height, width = int(sys.argv[1]), int(sys.argv[2])
     while head := requests.read(_REQUEST.size):

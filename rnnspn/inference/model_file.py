@@ -1,7 +1,7 @@
 """Exported models: where they lie, and how they are read."""
 
-import contextlib
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,16 +60,12 @@ def bundled() -> Path:
 
 
 def default() -> Path:
-    """Return `model.onnx` of the working folder if there is one, else the bundled model.
+    """Return `model.onnx` of the working folder if there is one, or a link of that name, else the bundled model.
 
     Raises:
         ModelFileError: There is neither.
     """
-    local = Path(DEFAULT_FILE)
-    with contextlib.suppress(OSError):  # of a working folder that one may not look into
-        if local.exists():
-            return local
-    return bundled()
+    return Path(DEFAULT_FILE) if os.path.lexists(DEFAULT_FILE) else bundled()
 
 
 def load(path: str | Path) -> ModelFile:

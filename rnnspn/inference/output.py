@@ -34,14 +34,14 @@ def destination(output: Path | None, *, resume: bool = False) -> Iterator[Binary
     if output is None:
         yield sys.stdout.buffer
         return
-    target = Path(os.path.realpath(output))
-    if files.is_no_file(target):  # /dev/null, a pipe: to be written to, not replaced
+    if files.is_no_file(output):  # /dev/null, /dev/stdout, a pipe: to be written to, not replaced
         try:
-            with target.open("wb") as stream:
+            with output.open("wb") as stream:
                 yield stream
         except OSError as error:
-            raise _cannot_write(target, error) from error
+            raise _cannot_write(output, error) from error
         return
+    target = Path(os.path.realpath(output))
     with files.reserved(partial(output)) as stream:
         try:
             if not resume:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rnnspn.alphabet import spelled
 from rnnspn.errors import ImageError
 from rnnspn.inference import images, isolation, model_file, session
+from rnnspn.inference.forks import Room
 from rnnspn.inference.images import Fitted, Placement, Polarity, Source
 from rnnspn.inference.isolation import Load
 from rnnspn.inference.model_file import ModelFile
@@ -35,7 +36,7 @@ _CORNERS = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], np.float64
 _PATIENCE_S = 0.5
 """How long a stream that is stopped waits for the pictures under way; a decoder cannot be interrupted."""
 _CHANNELS = 4
-_ONE = (str, bytes, PathLike)
+_ONE = (str, bytes, bytearray, memoryview, PathLike)
 """What is one picture, though some of it can be iterated over."""
 _WINDOW = 4
 """Batches under way or waiting to be taken, for each worker: what bounds the memory of a stream."""
@@ -43,7 +44,9 @@ _WINDOW = 4
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that reads pictures.
+    """A model that reads pictures, for any number of threads at a time.
+
+    A process that is forked off may go on with it on the CPU; on CUDA it has to load its own.
 
     Attributes:
         engine: The model and the provider that runs it.
@@ -51,7 +54,7 @@ class Predictor:
 
     engine: Engine
     # Threads that decode at the same time only wrestle for the interpreter's lock; one decodes while others infer.
-    _decoding: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _decoding: Room = field(default_factory=functools.partial(Room, 1), repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | PathLike[str] = model_file.BUNDLED, *, provider: str = "auto") -> "Predictor":
@@ -73,47 +76,42 @@ class Predictor:
         """The model."""
         return self.engine.model
 
-    def predict(self, pictures: NDArray[np.uint8] | Sequence[Source], *, polarity: Polarity = "auto") -> list[Reading]:
+    def predict(self, pictures: Sequence[Source] | NDArray[Any], *, polarity: Polarity = "auto") -> list[Reading]:
         """Read pictures in memory or on disk.
 
         Args:
-            pictures: uint8 (N, H, W) of the model's own size, 0 background to 255 ink, taken as they are; or a sequence
-                of paths, files' contents (bytes), Pillow images and arrays of any size, which are fitted.
-            polarity: Whether ink is dark or light; `auto` looks at the border. Not for pictures taken as they are.
+            pictures: Paths, files' contents (bytes), Pillow images or arrays of any size; or one array (N, h, w) or
+                (N, h, w, 3) of N pictures. All are fitted; `run` takes pictures as they are.
+            polarity: Whether ink is dark or light; `auto` looks at the border.
 
         Returns:
             One reading for each picture, in order.
 
         Raises:
             ImageError: One of the pictures cannot be read.
-            ValueError: It is one picture, and no sequence of them.
+            ValueError: It is one picture, and no sequence of them, or no such polarity.
         """
-        metadata = self.model.metadata
-        height, width = metadata.height, metadata.width
-        as_they_are = (
-            isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.shape[1:] == (height, width)
-        )
-        if not as_they_are and _is_one(pictures):
+        if _is_one(pictures):
             raise ValueError(f"expected a list of pictures, got {_described(pictures)}")
-        placement = Placement.fitting(width, height, width, height)
+        images.expect_polarity(polarity)
+        height, width = self.model.metadata.height, self.model.metadata.width
 
         def fit(number: int, picture: Source) -> Fitted:
-            if as_they_are and isinstance(picture, np.ndarray):
-                return Fitted(picture, placement)
             try:
                 return images.load(picture, height, width, polarity)
             except ImageError as error:
                 name = fspath(picture) if isinstance(picture, str | PathLike) else f"picture {number}"
                 raise ImageError(error.code, f"{name}: {error}") from None
 
-        batches = self._in_order(
-            list(enumerate(pictures)),
-            lambda batch, _: self._read([fit(number, picture) for number, picture in batch], polarity),
-        )
-        return [reading for readings in batches for reading in readings]
+        def read(batch: list[tuple[int, Source]], _: threading.Event) -> list[Reading]:
+            with self._decoding:
+                fitted = [fit(number, picture) for number, picture in batch]
+            return self._read(fitted, polarity)
+
+        return [reading for readings in self._in_order(list(enumerate(pictures)), read) for reading in readings]
 
     def run(self, pictures: NDArray[np.uint8]) -> Outputs:
-        """Give the model's own outputs for pictures of its own size.
+        """Give the model's own outputs for pictures of its own size, which are taken as they are.
 
         Args:
             pictures: uint8 (N, H, W), 0 background to 255 ink, N at least 1.

@@ -59,7 +59,7 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
         ModelFileError: ONNX Runtime refuses the model.
         ProviderError: The provider cannot run here; the message says what to do.
     """
-    runtime = _runtime()
+    runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -153,7 +153,7 @@ def _on_openvino(runtime: Any, model: bytes, options: "SessionOptions", precisio
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             options.add_provider_for_devices(devices[:1], {"load_config": json.dumps({"CPU": settings})})
             return _active(runtime.InferenceSession(model, options), "openvino", mend)
-    except ImportError:
+    except ModuleNotFoundError:
         raise ProviderError("OpenVINO's provider is not installed; pip install 'rnnspn[openvino]'") from None
     except ProviderError:
         raise
@@ -183,16 +183,27 @@ def _active(session: "InferenceSession", provider: str, mend: str) -> "Inference
     return session
 
 
-def _runtime() -> Any:
+def onnxruntime() -> Any:
+    """Return the module `onnxruntime`, which from then on prints nothing.
+
+    Raises:
+        MissingPackageError: It is not installed, or does not load.
+    """
     try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackageError(
-            "reading pictures needs ONNX Runtime; install it with pip install 'rnnspn[cpu]', "
-            "or pip install 'rnnspn[gpu]' for an NVIDIA GPU"
-        ) from None
-    onnxruntime.set_default_logger_severity(_FATAL)
-    return onnxruntime
+        import onnxruntime as runtime
+
+        runtime.set_default_logger_severity(_FATAL)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise MissingPackageError(
+                "ONNX Runtime, which reads pictures, is not installed; pip install 'rnnspn[cpu]', "
+                "or pip install 'rnnspn[gpu]' for an NVIDIA GPU"
+            ) from None
+        raise MissingPackageError(  # what another package left of it, or a library of the system that it misses
+            f"ONNX Runtime is installed but does not load ({one_line(error)}); "
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rnnspn[cpu]', or 'rnnspn[gpu]'"
+        ) from error
+    return runtime
 
 
 def one_line(error: Exception) -> str:

@@ -50,7 +50,7 @@ def take_up(
         polarity: Whether ink is dark or light in this run.
 
     Raises:
-        InputError: It was begun with other pictures, another model, another provider or another polarity.
+        InputError: It was begun in another format, with other pictures, another model, provider or polarity.
     """
     made_by = (predictor.engine.provider, predictor.model.sha256, polarity)
     batch = predictor.batch_size(len(paths))
@@ -64,9 +64,21 @@ def take_up(
             raise _foreign(stream, "with another model, provider or polarity")
         if done % batch == 0 or done == len(paths):
             whole, end = Progress(done, failed), place
+    if not whole.done and _is_foreign(stream, form):
+        raise _foreign(stream, "in another format")
     stream.seek(end)
     stream.truncate()
     return whole
+
+
+def _is_foreign(stream: BinaryIO, form: Format) -> bool:
+    """Tell whether what a file begins with is a record, or a header, of another format."""
+    stream.seek(0)
+    first = stream.readline()
+    if not first.endswith(b"\n"):
+        return False
+    header = ",".join(CSV_HEADER).encode()
+    return first.rstrip() == header if form == "jsonl" else first.startswith(b'{"')
 
 
 def _foreign(stream: BinaryIO, how: str) -> InputError:
@@ -84,7 +96,7 @@ def _records(stream: BinaryIO, form: Format) -> Iterator[tuple[_Found, int]]:
             continue  # the header
         try:
             found = parse(line)
-        except (ValueError, KeyError, TypeError, AttributeError):  # what a power cut leaves
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error):  # what a power cut leaves
             return
         yield found, end
 

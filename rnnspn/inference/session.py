@@ -4,7 +4,6 @@ Shapes: N pictures, T steps, K classes, H x W pixels.
 """
 
 import contextlib
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from rnnspn import contract
 from rnnspn.errors import ModelFileError, ProviderError, is_want_of_memory
 from rnnspn.inference.buffers import BufferedSession, on_device
 from rnnspn.inference.cores import available_cores
+from rnnspn.inference.forks import Room
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
 
@@ -79,7 +79,7 @@ class Engine:
     workers: int
     batch: int
     _idle: deque[_Runner] = field(repr=False)
-    _room: threading.Semaphore = field(repr=False)
+    _room: Room = field(repr=False)
 
     @property
     def summary(self) -> str:
@@ -127,19 +127,19 @@ class Engine:
     def _take(self) -> _Runner:
         if self._shared:
             return self._idle[0]
-        self._room.acquire()
+        self._room.enter()
         with contextlib.suppress(IndexError):
             return self._idle.pop()
         try:
             return _open(self.model, self.provider)
         except BaseException:
-            self._room.release()
+            self._room.leave()
             raise
 
     def _give_back(self, runner: _Runner) -> None:
         if not self._shared:
             self._idle.append(runner)
-            self._room.release()
+            self._room.leave()
 
     def _checked(self, outputs: dict[str, Any], count: int) -> Outputs:
         metadata = self.model.metadata
@@ -191,7 +191,7 @@ def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
     # The first session is made here, so that a model that cannot run fails at once.
     on_cuda = provider.startswith("cuda")
     workers = _CUDA_WORKERS if on_cuda else available_cores()
-    idle, room = deque([_open(model, provider)]), threading.Semaphore(workers)
+    idle, room = deque([_open(model, provider)]), Room(workers)
     engine = Engine(model, provider, reason, workers, BATCHES[provider], idle, room)
     if on_cuda:  # what CUDA lacks is only found when kernels run
         engine.run(np.zeros((1, model.metadata.height, model.metadata.width), np.uint8))

@@ -91,7 +91,7 @@ def measure(engine: Engine, pictures: NDArray[np.uint8], batch: int, *, decode: 
 
     Raises:
         ModelFileError: The model fails while it runs.
-        ProviderError: The same on CUDA.
+        ProviderError: The same on another provider than the CPU.
     """
     if not decode:
         return measure_calls(engine.run, batches_of(pictures, batch), engine.workers, seconds)

@@ -22,12 +22,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rnnspn.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
-from rnnspn.errors import CheckpointError, ConfigError
+from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.files import write_bytes, write_text
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
 
 FORMAT = 1
+CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "checkpoint.safetensors"
 TEST_LOG = "test.jsonl"
@@ -209,7 +210,10 @@ def log_test_score(run: Path, checkpoint_sha256: str, data: str, score: Score, w
         OutputError: The log cannot be written.
     """
     log = run / TEST_LOG
-    past = log.read_text() if log.exists() else ""
+    try:
+        past = log.read_text() if log.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"cannot write {log}: it is not a readable log ({error}); remove it") from None
     look = {"when": when, "checkpoint_sha256": checkpoint_sha256, "data": data, **score.to_dict()}
     write_text(log, past + json.dumps(look) + "\n")
 

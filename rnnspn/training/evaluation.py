@@ -59,7 +59,7 @@ def answer(network: Network, images: torch.Tensor) -> Answers:
     chosen = probabilities.gather(-1, digits.unsqueeze(-1)).squeeze(-1)
     looks = [output.theta for output in outputs if output.theta is not None]
     theta = torch.cat(looks).cpu().numpy() if looks else None
-    return Answers(digits.cpu().numpy(), chosen.prod(-1).cpu().numpy(), theta)
+    return Answers(digits.cpu().numpy(), chosen.double().prod(-1).cpu().numpy(), theta)
 
 
 def score_network(network: Network, pictures: Pictures) -> Score:

@@ -11,7 +11,7 @@ import torch
 from rnnspn.errors import CheckpointError, OutputError
 from rnnspn.files import remove_unfinished, reserved, write_text
 from rnnspn.training.batches import Batches, Pictures, ahead
-from rnnspn.training.checkpoint import LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
+from rnnspn.training.checkpoint import CONFIG_FILE, LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.drawings import Drawings
 from rnnspn.training.evaluation import score_network
 from rnnspn.training.learner import Learner, expect_finite
@@ -23,6 +23,7 @@ from rnnspn.training.tally import Observer, Progress, Tally
 _REPORT_STEPS = 20
 _FIRST_REPORT = 6
 _WARM_UP_STEPS = 2
+_TICK_S = 1e-3  # some clocks stand still for longer
 _SECONDS_APART = 5.0
 """Least time between two checkpoints at the ends of epochs, which on a GPU take half a second."""
 
@@ -91,7 +92,7 @@ class Trainer:
                 raise OutputError(f"another run has gone on in {self.folder} meanwhile; give the command again")
             if self.tally.step == 0:
                 self.save()  # a run can be gone on with from its first moment
-            write_text(self.folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+            write_text(self.folder / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
             return self._train(batches, validation)
 
     def _train(self, batches: Batches, validation: Pictures | None) -> bool:
@@ -128,8 +129,6 @@ class Trainer:
         for pictures in ahead(batches, range(tally.step, end), self.device):
             totals += self.learner.take_step(tally.step, pictures)
             tally.step += 1
-            if tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
-                since, reported = tally.step, time.monotonic()
             due = tally.step % _REPORT_STEPS == 0 or tally.step - first == _FIRST_REPORT or tally.step == end
             stop, save = self._wishes(due, time.monotonic() - self._saved >= self.checkpoint_seconds)
             if due or stop or save:
@@ -137,8 +136,10 @@ class Trainer:
                 expect_finite(tally.loss_sum, config.learning_rate)
                 self.learner.expect_finite()
                 now = time.monotonic()
-                self._report((tally.step - since) * config.batch / (now - reported))
+                self._report((tally.step - since) * config.batch / max(now - reported, _TICK_S))
                 since, reported = tally.step, now
+            elif tally.step - first == _WARM_UP_STEPS:  # the first steps choose kernels and allocate
+                since, reported = tally.step, time.monotonic()
             if stop:
                 return False
             if save:
@@ -221,7 +222,8 @@ class Trainer:
         """Go back to where the run folder's checkpoint stands.
 
         Raises:
-            CheckpointError: There is none, it is damaged, or it belongs to another configuration.
+            CheckpointError: There is none, it is damaged, it belongs to another configuration, or what it led to is
+                gone.
         """
         path = self.folder / STATE_FILE
         self._restored = _version(path)
@@ -236,6 +238,10 @@ class Trainer:
             started = self.tally.step > 0
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} lacks part of the state ({error}); train again") from None
+        if self.finished and not (self.folder / MODEL_FILE).exists():
+            raise CheckpointError(
+                f"the run in {self.folder} is finished and its {MODEL_FILE} is gone; remove the folder to begin anew"
+            )
         self.learner.restore(checkpoint.tensors, started=started)
 
 

@@ -15,7 +15,7 @@ from rnnspn.errors import CheckpointError, ConfigError
 from rnnspn.files import write_text
 from rnnspn.scores import Score, wilson_interval
 from rnnspn.training import runs
-from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, RunConfig
+from rnnspn.training.checkpoint import CONFIG_FILE, MODEL_FILE, STATE_FILE, RunConfig
 from rnnspn.training.evaluation import trained
 from rnnspn.training.hardware import name_of
 from rnnspn.training.loop import Trainer
@@ -98,7 +98,7 @@ class Plan:
     @property
     def is_the_result(self) -> bool:
         """Whether the rows are trained as the recipe says."""
-        return not self.quick and self.epochs is None
+        return not self.quick and self.epochs in (None, RECIPES[self.recipe].epochs)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
     score = Score.of(subject.answer(examples.images).digits, examples.labels)
     subject.log(examples.source, score)
     result = Result(row, config, score, errors, len(tally.epochs), name_of(device))
-    document = {"is_the_result": plan.is_the_result} | result.to_dict()
+    document = {"is_the_result": plan.is_the_result} | _document(result, plan)
     write_text(_result_file(row, plan), json.dumps(document, indent=2) + "\n")
     return result
 
@@ -237,16 +237,32 @@ def write_table(plan: Plan) -> Path:
         "recipe": plan.recipe,
         "data": AUTHORS_2015,
         "is_the_result": plan.is_the_result,
-        "rows": [result.to_dict() for result in finished(plan)],
+        "rows": [_document(result, plan) for result in finished(plan)],
     }
     write_text(path, json.dumps(document, indent=2) + "\n")
     return path
 
 
+def _document(result: Result, plan: Plan) -> dict[str, Any]:
+    return result.to_dict() | ({} if plan.is_the_result else {"verdict": None})
+
+
 def _runs(row: Row, plan: Plan) -> Iterator[tuple[Path, RunConfig]]:
+    """Yield the run of each dropout rate; what was trained before there was a search is not trained again."""
+    alone = plan.folder / row.name
     for dropout in plan.dropouts:
-        name = f"{row.name}-dropout-{repr(dropout).removesuffix('.0')}" if plan.search else row.name
-        yield plan.folder / name, plan.config(row, dropout)
+        config = plan.config(row, dropout)
+        is_there = not plan.search or _config_of(alone) == config
+        apart = plan.folder / f"{row.name}-dropout-{repr(dropout).removesuffix('.0')}"
+        yield alone if is_there else apart, config
+
+
+def _config_of(folder: Path) -> RunConfig | None:
+    """Return what a run folder was begun with, None where there is none that can be read."""
+    try:
+        return RunConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text()))
+    except (OSError, ValueError, ConfigError, CheckpointError):
+        return None
 
 
 def _result_file(row: Row, plan: Plan) -> Path:

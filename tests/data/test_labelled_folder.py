@@ -63,8 +63,9 @@ def test_labels_may_say_where_the_first_and_the_last_character_are(tmp_path: Pat
     ],
 )
 def test_a_place_that_is_none_is_named(tmp_path: Path, place: str, says: str) -> None:
-    Image.new("L", (100, 90)).save(tmp_path / "one.png")
-    (tmp_path / "labels.csv").write_text(f"path,label,x1,y1,x2,y2\none.png,123,1,2,3,4\none.png,123,{place}\n")
+    for name in ("one.png", "two.png"):
+        Image.new("L", (100, 90)).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(f"path,label,x1,y1,x2,y2\none.png,123,1,2,3,4\ntwo.png,123,{place}\n")
     with pytest.raises(DataError, match=f"line 3: {says}"):
         labelled_folder(tmp_path, RNN)
 
@@ -72,6 +73,21 @@ def test_a_place_that_is_none_is_named(tmp_path: Path, place: str, says: str) ->
 def test_a_picture_has_one_label(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,label\none.png,123\ntwo.png,123\n./one.png,124\n")
     with pytest.raises(DataError, match=r"line 4: \./one\.png is '124' here and '123' in line 2"):
+        labels_of(tmp_path)
+
+
+def test_a_picture_has_its_characters_in_one_place(tmp_path: Path) -> None:
+    lines = [
+        "path,label,x1,y1,x2,y2",
+        "one.png,123,1,1,2,2",
+        "two.png,123,,,,",
+        "two.png,123,,,,",
+        "one.png,123,1,1,2,2",
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    labels_of(tmp_path)
+    (tmp_path / "labels.csv").write_text("\n".join([*lines, "./one.png,123,1,1,2,3"]) + "\n")
+    with pytest.raises(DataError, match=r"line 6: \./one\.png has other places here than in line 2"):
         labels_of(tmp_path)
 
 

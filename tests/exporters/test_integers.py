@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from exporters import integers, precision, to_onnx
+from exporters import integers, to_onnx
 from exporters.from_onnx import checkpoint_of
 from exporters.integers import calibration_pictures, quantise
 from exporters.onnx_graph import build_graph
@@ -30,7 +30,7 @@ SYNTHESISED = RunConfig(MODEL, DataConfig(), train_config("best", MODEL))
 
 @pytest.fixture(autouse=True)
 def _few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SEQUENCES", 400)
+    monkeypatch.setattr("rnnspn.data.held_out.SIZES", {"test": 400})
     monkeypatch.setattr(integers, "PICTURES", 128)
 
 

@@ -32,7 +32,7 @@ def full() -> onnx.ModelProto:
 
 @pytest.fixture(autouse=True)
 def _few_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SEQUENCES", 400)
+    monkeypatch.setattr("rnnspn.data.held_out.SIZES", {"test": 400})
 
 
 def _reader(model: onnx.ModelProto) -> Reader:

@@ -2,6 +2,7 @@ import io
 import os
 import socket
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -68,9 +69,35 @@ def test_twelve_bit_pnm_uses_its_whole_range():
     assert _grey(b"P5 2 1 4095 " + struct.pack(">2H", 0, 4095)) == [[0, 255]]
 
 
-def test_floats_from_zero_to_one_are_scaled_and_no_number_is_black():
-    stream = _encoded(Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], np.float32)), "TIFF")
-    assert _grey(stream) == [[0, 128, 255, 0]]
+@pytest.mark.parametrize(
+    ("floats", "levels"),
+    [
+        ([0.0, 0.5, 1.0, np.nan], [0, 128, 255, 0]),
+        ([-0.01, 0.5, 1.002, np.inf], [0, 128, 255, 255]),  # as after scaling
+        ([-3.0, 127.6, 255.0, np.nan], [0, 128, 255, 0]),
+        ([0.0, 0.4, 300.0, -np.inf], [0, 0, 255, 0]),
+        ([0.0, 0.0, 0.0, np.nan], [0, 0, 0, 0]),
+    ],
+)
+def test_floats_are_scaled_by_what_is_white_among_them(floats, levels):
+    stream = _encoded(Image.fromarray(np.array([floats], np.float32)), "TIFF")
+    assert _grey(stream) == [levels]
+
+
+def test_floats_of_which_nobody_knows_what_is_white_are_refused():
+    with pytest.raises(ImageError, match="from 0 to 255, got 65535") as refused:
+        decode(_encoded(Image.fromarray(np.array([[0.0, 65535.0]], np.float32)), "TIFF"))
+    assert refused.value.code == "unsupported"
+
+
+def test_a_big_picture_of_sixteen_bits_is_not_taken_several_times():
+    image = Image.fromarray(np.full((3000, 3000), 25700, np.uint16))
+    tracemalloc.start()
+    levels = np.asarray(from_image(image).image)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert levels.min() == levels.max() == 100
+    assert most < 5 * levels.size  # its own 16 bits, and 8 twice
 
 
 def test_one_bit_is_black_and_white():
@@ -364,13 +391,18 @@ def test_a_path_with_a_zero_byte_is_unreadable():
 def test_arrays_of_the_usual_kinds_are_taken():
     assert np.asarray(from_array(np.full((2, 2), 7, np.uint8)).image).tolist() == [[7, 7], [7, 7]]
     assert np.asarray(from_array(np.full((2, 2), 25700, np.uint16)).image).tolist() == [[100, 100], [100, 100]]
+    assert np.asarray(from_array(np.full((2, 2), 25700, ">u2")).image).tolist() == [[100, 100], [100, 100]]
     assert np.asarray(from_array(np.full((1, 1), 1.0, np.float32)).image).tolist() == [[255]]
+    assert np.asarray(from_array(np.full((1, 1), 0.2, np.float64)).image).tolist() == [[51]]
+    assert np.asarray(from_array(np.full((1, 1), True)).image).tolist() == [[255]]
     assert from_array(np.zeros((2, 2, 4), np.uint8)).image.mode == "RGBA"
 
 
-def test_an_array_of_another_kind_is_refused():
-    with pytest.raises(ImageError, match="uint8"):
-        from_array(np.zeros((2, 2), np.complex128))
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint32", "uint64", "float16", "complex128"])
+def test_an_array_of_another_kind_is_refused(kind):
+    with pytest.raises(ImageError, match=f"uint8 .* got {kind}") as refused:
+        from_array(np.zeros((2, 2), kind))
+    assert refused.value.code == "unsupported"
 
 
 def test_a_pillow_image_is_left_as_it_was():

@@ -1,4 +1,6 @@
+import sys
 from importlib import metadata
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -38,6 +40,29 @@ def test_no_runtime_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) ->
     finding = found("ONNX Runtime")
     assert finding.state == "broken"
     assert "rnnspn[cpu]" in finding.mend
+
+
+def test_a_runtime_that_does_not_load_is_broken_and_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    real, gpu = metadata.version, diagnosis.RUNTIMES[1]
+    monkeypatch.setattr(metadata, "version", lambda name: "1.0" if name == gpu else real(name))
+    monkeypatch.setattr(diagnosis, "RUNTIMES", (gpu,))  # with which CUDA's libraries are looked for
+    monkeypatch.setattr(metadata, "requires", lambda name: [])
+    finding = found("ONNX Runtime")
+    assert finding.state == "broken"
+    assert finding.detail.startswith("onnxruntime-gpu 1.0: ONNX Runtime is installed but does not load")
+    assert "pip uninstall" in finding.mend
+    assert "unknown" in found("CUDA libraries").detail
+    assert not [one for one in diagnosis.diagnose() if one.what.startswith("provider")]
+
+
+def test_whatever_a_provider_fails_with_the_others_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Engine, images: np.ndarray) -> Outputs:
+        raise ZeroDivisionError("by a\nbroken driver")
+
+    monkeypatch.setattr(Engine, "run", fail)
+    finding = found("provider cpu")
+    assert (finding.state, finding.detail) == ("broken", "ZeroDivisionError: by a broken driver")
 
 
 def test_a_provider_that_computes_wrongly_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -125,6 +126,44 @@ def test_the_processes_end_with_the_run(predictor, tmp_path, monkeypatch):
     stream.close()
     assert started
     assert all(process.returncode is not None for process in started)
+
+
+def test_a_process_that_cannot_be_limited_is_told_so_once(tmp_path):
+    refused = "import resource\ndef refuse(*limits): raise ValueError\nresource.setrlimit = refuse\n"
+    decoder = Decoder(100, 100, serve=f"{refused}from rnnspn.inference import isolation; isolation.serve()")
+    with pytest.raises(ConfigError, match="leave out --isolate"):
+        list(decoder.load([_picture(tmp_path, "a.png")] * 2))
+    decoder.close()
+
+
+def test_a_lower_limit_of_the_system_is_kept_to(tmp_path):
+    lower = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (15 * 2**27, 15 * 2**27))\n"
+    decoder = Decoder(100, 100, serve=f"{lower}from rnnspn.inference import isolation; isolation.serve()")
+    assert _codes(list(decoder.load([_picture(tmp_path, "a.png")]))) == ["read"]
+    decoder.close()
+
+
+def test_a_service_with_many_open_files_isolates_too(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1200 if hard == resource.RLIM_INFINITY else min(1200, hard)
+    if wanted < 1200:
+        pytest.skip("this system opens no more than 1,024 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        decoder = Decoder(100, 100)
+        assert _codes(list(decoder.load([_picture(tmp_path, "a.png")]))) == ["read"]
+        decoder.close()
+    finally:
+        for handle in taken:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_wrong_polarity_is_no_fault_of_the_pictures(predictor, isolated, tmp_path):
+    with pytest.raises(ValueError, match="expected the polarity"):
+        list(predictor.stream([_picture(tmp_path, "a.png")], polarity="dark", isolated=isolated))
 
 
 def test_a_system_without_limits_is_told_so(monkeypatch):

@@ -320,7 +320,9 @@ def test_the_default_is_the_working_folders_model_if_there_is_one(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(model_file, "bundled", lambda: "the bundled one")
     assert model_file.default() == "the bundled one"
-    (tmp_path / "model.onnx").touch()
+    (tmp_path / "model.onnx").symlink_to(tmp_path / "mounted.onnx")  # which is missing: no other model takes its place
+    assert str(model_file.default()) == "model.onnx"
+    (tmp_path / "mounted.onnx").touch()
     assert str(model_file.default()) == "model.onnx"
 
 

@@ -89,6 +89,15 @@ def test_a_device_is_written_to_and_not_replaced():
     assert Path("/dev/null").is_char_device()
 
 
+def test_what_leads_to_a_pipe_is_written_to():
+    reading, writing = os.pipe()
+    with output.destination(Path(f"/dev/fd/{writing}")) as stream:
+        output.put(stream, b"x")
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"x"
+
+
 def test_a_full_device_is_an_output_error():
     with pytest.raises(OutputError, match="No space left"), output.destination(Path("/dev/full")) as stream:
         output.put(stream, b"x")

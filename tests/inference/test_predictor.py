@@ -1,7 +1,10 @@
 import io
 import itertools
 import math
+import os
+import signal
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -28,11 +31,52 @@ def test_a_stack_of_the_models_size_is_read_as_it_is(predictor):
     assert [reading.digits for reading in readings] == wanted
 
 
-def test_a_light_stack_is_not_inverted_and_a_light_picture_in_a_list_is(predictor):
-    light = handmade.strips([0.95] * 3)
-    assert predictor.predict(light[None])[0].digits == "999"
-    assert predictor.predict([light])[0].digits == "000"
-    assert predictor.predict([light], polarity="light-on-dark")[0].digits == "999"
+@pytest.mark.parametrize("put", [list, np.stack])
+def test_a_stack_is_fitted_as_a_list_is(predictor, put):
+    light = put([handmade.strips([0.95] * 3)])
+    assert predictor.predict(light)[0].digits == "000"
+    (reading,) = predictor.predict(light, polarity="light-on-dark")
+    assert (reading.digits, reading.polarity) == ("999", "light-on-dark")
+    with pytest.raises(ValueError, match="expected the polarity"):
+        predictor.predict(light, polarity="dark")
+
+
+def test_contents_of_a_file_may_come_in_any_kind_of_bytes(predictor):
+    stream = io.BytesIO()
+    Image.fromarray(handmade.picture_of("123")).save(stream, "PNG")
+    kinds = [stream.getvalue(), bytearray(stream.getvalue()), stream.getbuffer()]
+    assert [reading.digits for reading in predictor.predict(kinds)] == ["123"] * 3
+    for one in kinds:
+        with pytest.raises(ValueError, match="put it into a list"):
+            predictor.predict(one)
+
+
+def test_one_pillow_image_many_times_is_loaded_once(predictor, tmp_path):
+    Image.fromarray(handmade.picture_of("123")).save(tmp_path / "a.png")
+    for _ in range(30):
+        with Image.open(tmp_path / "a.png") as image:
+            assert {reading.digits for reading in predictor.predict([image] * 32)} == {"123"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+def test_a_forked_process_goes_on_whatever_threads_were_doing(predictor):
+    pictures = [handmade.picture_of("123")]
+    predictor._decoding.enter()  # as threads that are not there in the child
+    for _ in range(predictor.engine.workers):
+        predictor.engine._room.enter()
+    if not (child := os.fork()):
+        os._exit(0 if predictor.predict(pictures)[0].digits == "123" else 1)
+    predictor._decoding.leave()
+    for _ in range(predictor.engine.workers):
+        predictor.engine._room.leave()
+    until = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+        time.sleep(0.01)
+    if done == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert done == (child, 0)
+    assert predictor.predict(pictures)[0].digits == "123"
 
 
 def test_paths_pillow_images_and_arrays_of_any_size_are_read(predictor, tmp_path):
@@ -124,7 +168,8 @@ def test_the_quads_cover_the_strips_in_pixels_of_the_picture(predictor, tmp_path
 
 
 def test_theta_depends_on_the_picture_and_is_kept(predictor):
-    dark, light = predictor.predict(np.stack([handmade.strips([0, 0, 0]), handmade.strips([1, 1, 1])]))
+    stack = np.stack([handmade.strips([0, 0, 0]), handmade.strips([1, 1, 1])])
+    dark, light = predictor.predict(stack, polarity="light-on-dark")
     assert light.steps[0].theta[5] - dark.steps[0].theta[5] == pytest.approx(handmade.SHIFT, abs=1e-4)
 
 

@@ -61,6 +61,19 @@ def test_the_end_that_a_power_cut_leaves_is_read_again(predictor, paths):
     assert _read(predictor, paths, "jsonl", torn)[0] == whole
 
 
+@pytest.mark.parametrize(("form", "torn"), [("csv", bytes(200_000) + b"\n"), ("jsonl", b"[" * 100_000 + b"\n")])
+def test_whatever_a_disk_has_made_of_the_end_is_read_again(predictor, paths, form, torn):
+    whole, _, _ = _read(predictor, paths, form)
+    assert _read(predictor, paths, form, whole.splitlines(keepends=True)[0] + torn)[0] == whole
+
+
+@pytest.mark.parametrize(("form", "other"), [("csv", "jsonl"), ("jsonl", "csv")])
+def test_results_of_another_format_are_left_alone(predictor, paths, form, other):
+    whole, _, _ = _read(predictor, paths, form)
+    with pytest.raises(InputError, match=r"out\.partial was begun in another format"):
+        _read(predictor, paths, other, whole)
+
+
 def test_results_of_other_pictures_are_left_alone(predictor, paths):
     whole, _, _ = _read(predictor, paths, "jsonl")
     for others in (paths[1:], paths[:40], paths[::-1]):

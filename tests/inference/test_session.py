@@ -3,7 +3,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
 from rnnspn.inference import model_file, providers, session
 from rnnspn.inference.buffers import on_device
+from rnnspn.inference.forks import Room
 from rnnspn.inference.session import open_engine
 from tests import handmade
 
@@ -92,7 +93,7 @@ def test_sessions_are_made_only_when_they_are_needed(model, monkeypatch):
     for _ in range(5):
         engine.run(picture)
     assert len(made) == 1
-    two = replace(engine, workers=2, _room=threading.Semaphore(2))
+    two = replace(engine, workers=2, _room=Room(2))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(two.run, [picture.repeat(50, 0)] * 40))
     assert len(made) <= 2
@@ -214,18 +215,32 @@ def test_an_unknown_provider_is_refused(model):
         open_engine(model, "tpu")
 
 
-def test_without_onnxruntime_the_mend_is_one_line(model, monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), "is not installed"),
+        (ImportError("libstdc++.so.6: version `GLIBCXX_3.4.32' not found"), "does not load .*GLIBCXX"),
+        (ModuleNotFoundError("No module named 'flatbuffers'", name="flatbuffers"), "does not load .*flatbuffers"),
+    ],
+)
+def test_without_onnxruntime_the_mend_is_one_line(model, monkeypatch, failure, told):
     original = builtins.__import__
 
     def missing(name, *arguments, **options):
         if name == "onnxruntime":
-            raise ImportError(name)
+            raise failure
         return original(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
     for provider in ("auto", "cpu", "cuda"):
-        with pytest.raises(MissingPackageError, match=r"pip install 'rnnspn\[cpu\]'"):
+        with pytest.raises(MissingPackageError, match=told + r".*pip install 'rnnspn\[cpu\]'"):
             open_engine(model, provider)
+
+
+def test_what_another_package_left_of_onnxruntime_is_told(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    with pytest.raises(MissingPackageError, match="does not load"):
+        open_engine(model, "cpu")
 
 
 def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from rnnspn.config import DataConfig, family_config
-from rnnspn.errors import CheckpointError, ConfigError
+from rnnspn.errors import CheckpointError, ConfigError, OutputError
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
 from rnnspn.training import checkpoint
@@ -193,3 +194,10 @@ def test_every_look_at_the_test_set_is_kept_and_the_newest_of_a_checkpoint_is_fo
     assert found["when"] == "third"
     assert found["data"] == "authors-2015"
     assert logged_test_score(tmp_path, "three") is None
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])
+def test_a_log_that_cannot_be_read_is_one_error(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / checkpoint.TEST_LOG)
+    with pytest.raises(OutputError, match=r"not a readable log .*remove it"):
+        log_test_score(tmp_path, "one", "authors-2015", Score(30, 3, 10, 2, (1, 2, 0), (10,) * 3), "now")

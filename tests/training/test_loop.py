@@ -132,6 +132,16 @@ def test_training_lowers_the_loss_on_an_easy_task(tmp_path: Path, monkeypatch: p
     assert losses[-1] < losses[0] / 2
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_every_report_tells_how_fast_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    monkeypatch.setattr(loop.time, "monotonic", lambda: 5.0)  # a clock that stands still
+    seen: list[float] = []
+    observer = Observer(on_progress=lambda progress: seen.append(progress.images_per_second))
+    Trainer(tmp_path, small_run("best", epochs=1, epoch_images=16 * steps, batch=16), CPU, observer).run()
+    assert seen
+    assert min(seen) > 0
+
+
 def test_the_error_is_that_of_what_has_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Halves:
         def at(self, step: int) -> Pictures:

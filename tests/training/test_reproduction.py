@@ -20,6 +20,7 @@ from rnnspn.scores import Score
 from rnnspn.training import loop, reproduction
 from rnnspn.training.batches import Pictures
 from rnnspn.training.learner import Learner
+from rnnspn.training.recipes import BEST
 from rnnspn.training.reproduction import ROWS, Plan, Result, Row, finished, parse_rates, pick_rows, run_row, write_table
 from rnnspn.training.tally import Observer
 
@@ -189,6 +190,31 @@ def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkey
     assert longer.config.train.dropout == 0.4
 
 
+def test_a_search_takes_a_row_that_was_trained_without_one(tmp_path: Path) -> None:
+    alone = run_row(SMALL, plan(tmp_path), CPU, Observer())
+    assert alone is not None
+    rate = alone.config.train.dropout
+    both = run_row(SMALL, plan(tmp_path, search=(rate, 0.1)), CPU, Observer())
+    assert both is not None
+    assert set(both.validation_errors) == {rate, 0.1}
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == ["rnn-spn-d4", "rnn-spn-d4-dropout-0.1"]
+
+
+def test_a_finished_row_whose_model_is_gone_says_what_to_do(tmp_path: Path) -> None:
+    run_row(SMALL, plan(tmp_path), CPU, Observer())
+    (tmp_path / "rnn-spn-d4.json").unlink()
+    (tmp_path / "rnn-spn-d4" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"finished and its model\.safetensors is gone; remove the folder"):
+        run_row(SMALL, plan(tmp_path), CPU, Observer())
+
+
+def test_the_recipes_own_epochs_are_the_result_however_they_are_given() -> None:
+    plans = [Plan(folder=Path(), recipe="best", epochs=epochs) for epochs in (None, BEST.epochs, BEST.epochs + 1)]
+    assert [made.is_the_result for made in plans] == [True, True, False]
+    assert plans[0].config(SMALL, 0.0) == plans[1].config(SMALL, 0.0)
+
+
 def test_rates_that_cannot_be_are_known_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a dropout rate from 0 up to 1, got 1\.5"):
         run_row(SMALL, plan(tmp_path, search=(0.1, 1.5)), CPU, Observer())
@@ -222,6 +248,7 @@ def test_the_table_holds_what_is_finished_and_says_whether_it_counts(tmp_path: P
     assert document["is_the_result"] is False
     assert [row["row"] for row in document["rows"]] == ["rnn-spn-d4"]
     assert document["rows"][0]["test"]["digits"] == 120
+    assert document["rows"][0]["verdict"] is None
 
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(300, "better"), (520, "equal"), (560, "equal"), (900, "worse")])
