@@ -8,6 +8,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from exporters.to_ort import convert
 from exporters.vectors import vectors_file
 from rnnspn.inference import model_file
 from tests import handmade
@@ -49,6 +50,22 @@ def test_the_client_reads_the_plain_samples() -> None:
 
 def test_the_client_agrees_with_the_golden_vectors() -> None:
     assert read("--vectors", vectors_file(model_file.bundled())) == (0, "8 vectors agree\n", "")
+
+
+def test_an_ort_file_is_checked_on_the_vectors_of_its_model(tmp_path: Path) -> None:
+    content, _ = convert(model_file.bundled().read_bytes())
+    (tmp_path / "model.ort").write_bytes(content)
+    said = read("--vectors", vectors_file(model_file.bundled()), model=tmp_path / "model.ort")
+    assert said == (0, "8 vectors agree\n", "")
+    code, _, err = read("--vectors", changed_vectors(tmp_path, digits=[0, 0, 0]), model=tmp_path / "model.ort")
+    assert (code, "digits of picture 5" in err) == (1, True)
+
+
+def test_a_model_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    code, out, err = read("picture.png", model=tmp_path / "none.onnx")
+    assert (code, out) == (1, "")
+    assert "none.onnx" in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
