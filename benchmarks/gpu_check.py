@@ -37,6 +37,7 @@ from rnnspn.inference.buffers import SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.pooling import pooled_first
 from rnnspn.inference.session import Engine, Outputs
+from rnnspn.scores import CLEAR_MARGIN, are_clear
 from rnnspn.training import runs
 from rnnspn.training.recipes import RECIPES
 from rnnspn.training.reproduction import ROWS
@@ -47,7 +48,6 @@ COMPARED = (1, 3, 16, 50, 256, 300, 64, 1024)
 """Sizes of the batches that are compared: every size of buffers, full and padded, each several times, mixed."""
 COMPILED_BATCHES = (1024,)
 """Each takes a minute to compile."""
-CLEAR_MARGIN = 1e-3
 TOLERANCE = CLEAR_MARGIN / 2
 """Of a probability or an element of theta: what cannot change a clear digit. Sums come in another order on a GPU."""
 _TIMED = 5
@@ -147,8 +147,7 @@ def agreement(got: Outputs, expected: Outputs) -> dict[str, Any]:
     differences = {"probabilities": float(np.abs(got.probabilities - expected.probabilities).max())}
     if got.theta is not None and expected.theta is not None:
         differences["theta"] = float(np.abs(got.theta - expected.theta).max())
-    two_best = np.sort(expected.probabilities, axis=-1)[..., -2:]
-    clear = two_best[..., 1] - two_best[..., 0] > CLEAR_MARGIN
+    clear = are_clear(expected.probabilities, blank=None)
     wrong = int((clear & (got.digits != expected.digits)).sum())
     passed = wrong == 0 and max(differences.values()) <= TOLERANCE
     return {"max_difference": differences, "wrong_clear_digits": wrong, "passed": passed}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -66,7 +66,7 @@ def bench(
     from rnnspn.inference import model_file, session, timing
 
     file = model_file.load(model or model_file.default())
-    opened = [session.open_engine(file, cast("Provider", name)) for name in provider or ["auto"]]
+    opened = [session.open_engine(file, name) for name in provider or ["auto"]]
     engines = {engine.provider: engine for engine in opened}
     say(f"model: {file.summary}", quiet=quiet)
     about = file.metadata

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EACCES)
 UNFORESEEN, INTERRUPTED, CLOSED_PIPE = 70, InterruptedRunError.exit_code, 141
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
@@ -227,7 +228,7 @@ def report(error: BaseException, *, debug: bool) -> int:
             f"there is too little memory ({str(error)[:200]}); take smaller batches or pictures, or a smaller network"
         )
         return ConfigError.exit_code
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # --help > /dev/full
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:  # --help > /dev/full, --install-completion
         complain(f"cannot write: {error.strerror}; choose another place or free this one")
         return OutputError.exit_code
     complain(

@@ -84,7 +84,7 @@ def predict(
             console.progress("pictures", len(listed), shown=apart and not quiet) as progress,
         ):
             if resume:
-                tally = batch.Tally(*resuming.take_up(stream, form, listed, predictor, polarity))
+                tally = resuming.take_up(stream, form, listed, predictor, polarity)
                 going_on = f"going on after {tally.done} of {len(listed)} pictures"
                 say(going_on if tally.done else "no unfinished run to go on with: reading all", quiet=quiet)
                 progress(tally.done)

@@ -17,8 +17,8 @@ from rnnspn.config import ModelConfig
 from rnnspn.errors import ParityError
 from rnnspn.inference.providers import onnxruntime
 from rnnspn.models.networks import Network
-from rnnspn.models.readout import log_likelihoods, read_out
-from rnnspn.scores import margin
+from rnnspn.models.readout import read_out
+from rnnspn.scores import are_clear
 
 BATCHES = (1, 2, 3, 7, 64)
 TOLERANCE = 1e-4
@@ -26,8 +26,6 @@ TOLERANCE = 1e-4
 ROUNDINGS = 10
 """Where PyTorch in float32 strays further from float64 than a tenth of that, as it does in networks with steep logits:
 so many times as far is allowed."""
-CLEAR_MARGIN = 1e-3
-"""Digits must agree wherever the two best classes are further apart than this."""
 PICTURES = 256
 _NOISE = 5
 
@@ -96,10 +94,7 @@ def check_parity(
         exact = _read_with_torch(copy.deepcopy(network).double(), pictures)
         for name in allowed:
             allowed[name] = max(TOLERANCE, ROUNDINGS * largest_difference(expected[name], exact[name]))
-    clear = margin(expected[contract.PROBABILITIES]) > CLEAR_MARGIN
-    if (blank := network.config.blank) is not None:  # which of two lengths is meant has to be clear too
-        lengths = log_likelihoods(torch.from_numpy(expected[contract.PROBABILITIES]), blank)
-        clear &= margin(lengths.numpy())[:, None] > CLEAR_MARGIN
+    clear = are_clear(expected[contract.PROBABILITIES], network.config.blank)
     faults = []
     for batch, got in answers.items():
         for name in worst:

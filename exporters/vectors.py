@@ -33,15 +33,11 @@ from rnnspn.inference import images, session
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.providers import onnxruntime
 from rnnspn.inference.session import Outputs
-from rnnspn.scores import margin
+from rnnspn.scores import are_clear
 
 SCHEMA_VERSION = 1
 TOLERANCE = 1e-4
 """Processors and versions of the runtime differ by less."""
-CLEAR_MARGIN = 1e-3
-"""Only pictures are taken whose two best classes are further apart than this at every step, and their two best lengths
-(logarithms of their likelihoods) too."""
-_LEAST = 1e-30
 _PICTURES = 8
 _CANDIDATES = 64
 _NOISE = 1
@@ -84,7 +80,8 @@ def vectors(model: ModelFile) -> dict[str, Any]:
     )
     shown = np.stack([images.load(picture, about.height, about.width).pixels for picture in taken])
     outputs = session.open_engine(model, "cpu").run(shown)
-    clear = are_clear(outputs.probabilities, about.alphabet.find(BLANK))
+    blank = about.alphabet.index(BLANK) if BLANK in about.alphabet else None
+    clear = are_clear(outputs.probabilities, blank).all(axis=1)
     if not clear.any():
         raise ModelFileError(f"{model.path} is sure of nothing that it reads; train it before making vectors")
     return {
@@ -96,23 +93,6 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         "runtime": f"onnxruntime {onnxruntime().__version__}, CPU",
         "vectors": [_vector(taken[index], shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
     }
-
-
-def are_clear(probabilities: NDArray[np.float32], blank: int) -> NDArray[np.bool_]:
-    """Return which sequences, bool (n,), cannot be read either way.
-
-    Args:
-        probabilities: float (n, T, K).
-        blank: The class of what is after the end, -1 where all sequences have T characters.
-    """
-    clear = (margin(probabilities) > CLEAR_MARGIN).all(axis=1)
-    if blank >= 0:  # it has to be clear where it ends, too
-        logs = np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
-        character, end = np.delete(logs, blank, axis=-1).max(axis=-1), logs[..., blank]
-        steps = character.shape[1]
-        lengths = [character[:, :length].sum(1) + end[:, length:].sum(1) for length in range(steps + 1)]
-        clear &= margin(np.stack(lengths, axis=1)) > CLEAR_MARGIN
-    return np.asarray(clear, bool)
 
 
 def _lit(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -41,9 +41,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     if is_no_file(path):
         raise OutputError(f"cannot write {path}: it is a folder or a device; choose another place")
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")  # never longer than names may be
     try:
+        path = Path(os.path.realpath(path))
+        temporary = path.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")  # never longer than names may be
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:

@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+CLEAR_MARGIN = 1e-3
+"""Further apart than this are the two best classes of a clear digit, and, in logarithms of their likelihoods, the two
+best lengths of its sequence."""
+_LEAST = 1e-30
+
 
 def wilson_interval(wrong: int, total: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the interval of an error rate; the default z gives 95 %.
@@ -77,6 +82,23 @@ def margin(values: NDArray[Any]) -> NDArray[Any]:
     return difference
 
 
+def are_clear(probabilities: NDArray[np.floating[Any]], blank: int | None) -> NDArray[np.bool_]:
+    """Return which digits, bool (n, T), no rounding reads otherwise; with a blank, where a sequence ends counts too.
+
+    Args:
+        probabilities: float (n, T, K).
+        blank: The class of what is after the end, None where all sequences have T characters.
+    """
+    clear: NDArray[np.bool_] = margin(probabilities) > CLEAR_MARGIN
+    if blank is not None:
+        logs = np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
+        character, end = np.delete(logs, blank, axis=-1).max(axis=-1), logs[..., blank]
+        steps = character.shape[1]
+        lengths = [character[:, :length].sum(1) + end[:, length:].sum(1) for length in range(steps + 1)]
+        clear &= (margin(np.stack(lengths, axis=1)) > CLEAR_MARGIN)[:, None]
+    return clear
+
+
 def confusion(read: NDArray[Any], labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """Count how often each class was read as each.
 
@@ -135,6 +157,18 @@ class Score:
     def sequence_error(self) -> float:
         """Share of sequences with a wrong digit, from 0 to 1."""
         return self.wrong_sequences / self.sequences
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Score":
+        """Rebuild the counts from what `to_dict` gave.
+
+        Raises:
+            KeyError: One is missing.
+            TypeError: One is of another kind.
+        """
+        counts = {name: values[name] for name in ("digits", "wrong_digits", "sequences", "wrong_sequences")}
+        wrong, digits = tuple(values["wrong_by_position"]), tuple(values["digits_by_position"])
+        return cls(**counts, wrong_by_position=wrong, digits_by_position=digits)
 
     def to_dict(self) -> dict[str, Any]:
         """Return counts, rates and 95 % intervals as a dictionary that JSON can hold."""

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from rnnspn.scores import Answers, Score, Surest, confusion, wilson_interval
+from rnnspn.scores import Answers, Score, Surest, are_clear, confusion, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,16 @@ def test_the_surest_are_counted_by_themselves(share: float, confidence: float, w
     read = np.array([[1, 2], [3, 0], [5, 6], [0, 0], [9, 0]])
     answers = Answers(read, np.array([0.9, 0.5, 0.8, 0.2, 0.6]), None)
     assert Surest.of(answers, labels, share) == (share, confidence, wrong, count)
+
+
+def test_a_sequence_that_might_end_in_two_places_is_not_clear() -> None:
+    ends = np.array([[[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]], [[0.9, 0.1], [0.4, 0.6], [0.1, 0.9]]], np.float32)
+    assert are_clear(ends, None).all(axis=1).tolist() == [True, True]
+    assert are_clear(ends, 1).all(axis=1).tolist() == [False, True]  # one character or three are as likely in the first
+
+
+def test_a_score_comes_back_from_json_as_it_was() -> None:
+    score = Score(5, 2, 3, 1, (1, 1), (3, 2))
+    assert Score.from_dict(json.loads(json.dumps(score.to_dict()))) == score
+    with pytest.raises(KeyError):
+        Score.from_dict({})

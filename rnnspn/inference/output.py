@@ -41,7 +41,7 @@ def destination(output: Path | None, *, resume: bool = False) -> Iterator[Binary
         except OSError as error:
             raise _cannot_write(output, error) from error
         return
-    target = Path(os.path.realpath(output))
+    target = _led_to(output)
     with files.reserved(partial(output)) as stream:
         try:
             if not resume:
@@ -83,8 +83,16 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
 
 def partial(output: Path) -> Path:
     """Return where an unfinished run leaves the results of this output file."""
-    target = Path(os.path.realpath(output))
+    target = _led_to(output)
     return target.with_name(f"{target.name}.partial")
+
+
+def _led_to(output: Path) -> Path:
+    """Return the file itself where it is a link."""
+    try:
+        return Path(os.path.realpath(output))
+    except OSError as error:  # in a working folder that somebody has removed
+        raise _cannot_write(output, error) from error
 
 
 def _remove_if_empty(stream: BinaryIO, path: Path) -> None:

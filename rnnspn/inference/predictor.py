@@ -115,7 +115,11 @@ class Predictor:
 
         Args:
             pictures: uint8 (N, H, W), 0 background to 255 ink, N at least 1.
+
+        Raises:
+            ValueError: They are of another size or kind, or none.
         """
+        self.engine.expect(pictures)
         return Outputs.joined(list(self._in_order(pictures, lambda batch, _: self.engine.run(np.stack(batch)))))
 
     def batch_size(self, count: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from rnnspn.errors import InputError
+from rnnspn.inference.batch import Tally
 from rnnspn.inference.images import Polarity
 from rnnspn.inference.predictor import Predictor
 from rnnspn.inference.results import CSV_HEADER, Format, neutral
@@ -19,18 +20,6 @@ FORMS: tuple[Format, ...] = ("jsonl", "csv")
 _MADE_BY = ("provider", "model_sha256", "polarity")
 
 
-class Progress(NamedTuple):
-    """How far a run came.
-
-    Attributes:
-        done: Pictures whose records stand in the file.
-        failed: How many of them could not be read.
-    """
-
-    done: int = 0
-    failed: int = 0
-
-
 class _Found(NamedTuple):
     path: str
     made_by: tuple[str, ...] | None  # provider, SHA-256 of the model, polarity; None for what could not be read
@@ -38,7 +27,7 @@ class _Found(NamedTuple):
 
 def take_up(
     stream: BinaryIO, form: Format, paths: Sequence[str], predictor: Predictor, polarity: Polarity = "auto"
-) -> Progress:
+) -> Tally:
     """Find the whole records, cut off what comes after them, and leave the stream there.
 
     Args:
@@ -54,7 +43,7 @@ def take_up(
     """
     made_by = (predictor.engine.provider, predictor.model.sha256, polarity)
     batch = predictor.batch_size(len(paths))
-    whole, end, failed = Progress(), 0, 0
+    whole, end, failed = Tally(), 0, 0
     for done, (found, place) in enumerate(_records(stream, form), 1):
         if done > len(paths) or found.path != (neutral(paths[done - 1]) if form == "csv" else paths[done - 1]):
             raise _foreign(stream, "with other pictures")
@@ -63,7 +52,7 @@ def take_up(
         elif found.made_by != made_by:
             raise _foreign(stream, "with another model, provider or polarity")
         if done % batch == 0 or done == len(paths):
-            whole, end = Progress(done, failed), place
+            whole, end = Tally(done, failed), place
     if not whole.done and _is_foreign(stream, form):
         raise _foreign(stream, "in another format")
     stream.seek(end)

@@ -97,11 +97,7 @@ class Engine:
             ProviderError: The same on another provider than the CPU.
             ValueError: The pictures are not as the model takes them.
         """
-        size = self.model.metadata.height, self.model.metadata.width
-        if images.dtype != np.uint8 or images.shape[1:] != size or not len(images):
-            raise ValueError(
-                f"expected pictures, uint8 (N, {size[0]}, {size[1]}), one or more; got {images.dtype} {images.shape}"
-            )
+        self.expect(images)
         runner = self._take()
         try:
             outputs = runner(images)
@@ -115,6 +111,14 @@ class Engine:
         finally:
             self._give_back(runner)
         return self._run_halves(images) if outputs is None else self._checked(outputs, len(images))
+
+    def expect(self, images: NDArray[np.uint8]) -> None:
+        """Raise ValueError where pictures are not as the model takes them."""
+        size = self.model.metadata.height, self.model.metadata.width
+        if images.dtype != np.uint8 or images.shape[1:] != size or not len(images):
+            raise ValueError(
+                f"expected pictures, uint8 (N, {size[0]}, {size[1]}), one or more; got {images.dtype} {images.shape}"
+            )
 
     def _run_halves(self, images: NDArray[np.uint8]) -> Outputs:
         half = len(images) // 2

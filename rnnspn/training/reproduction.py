@@ -274,14 +274,8 @@ def _finished(row: Row, plan: Plan) -> Result | None:
     try:
         document = json.loads(path.read_text())
         config = RunConfig.from_dict(document["config"])
-        test = document["test"]
-        counts = {name: test[name] for name in ("digits", "wrong_digits", "sequences", "wrong_sequences")}
-        wrong = tuple(test["wrong_by_position"])
-        score = Score(**counts, wrong_by_position=wrong, digits_by_position=(counts["sequences"],) * len(wrong))
-        alone = {config.train.dropout: document["validation_digit_error"]}
-        errors = {
-            float(rate): error for rate, error in document.get("validation_digit_error_by_dropout", alone).items()
-        }
+        errors = {float(rate): error for rate, error in document["validation_digit_error_by_dropout"].items()}
+        score = Score.from_dict(document["test"])
         result = Result(row, config, score, errors, document["epochs"], document["hardware"])
     except (FileNotFoundError, NotADirectoryError):
         return None

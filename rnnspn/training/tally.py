@@ -66,7 +66,7 @@ class Tally:
     @property
     def kept(self) -> dict[str, Any]:
         """The record of the epoch whose weights are kept."""
-        return self.epochs[max(self.kept_epoch, self.best_epoch)]  # earlier releases kept the best alone
+        return self.epochs[self.kept_epoch]
 
     def judge(self, score: Score | None, schedule: str) -> bool:
         """Take in how good the weights are after an epoch, and tell whether to keep them in the place of earlier ones.

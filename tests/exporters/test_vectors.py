@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from exporters import pictures
-from exporters.vectors import are_clear, vectors, vectors_file, write_vectors
+from exporters.vectors import vectors, vectors_file, write_vectors
 from rnnspn import contract
 from rnnspn.errors import DataError, ModelFileError
 from rnnspn.inference import model_file
@@ -129,12 +129,6 @@ def test_pictures_that_might_be_read_either_way_are_left_out(tmp_path: Path) -> 
             weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), weight.name))
     with pytest.raises(ModelFileError, match="sure of nothing"):
         vectors(saved(undecided, tmp_path))
-
-
-def test_a_sequence_that_might_end_in_two_places_is_not_clear() -> None:
-    ends = np.array([[[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]], [[0.9, 0.1], [0.4, 0.6], [0.1, 0.9]]], np.float32)
-    assert are_clear(ends, -1).tolist() == [True, True]
-    assert are_clear(ends, 1).tolist() == [False, True]  # one character or three are as likely in the first
 
 
 def test_the_command_writes_beside_the_model_or_here(model_path: Path, tmp_path: Path) -> None:

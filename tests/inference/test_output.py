@@ -98,6 +98,16 @@ def test_what_leads_to_a_pipe_is_written_to():
         assert pipe.read() == b"x"
 
 
+def test_a_working_folder_that_was_removed_is_an_output_error(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OutputError, match="cannot write results"), output.destination(Path("results.jsonl")):
+        pass
+    with pytest.raises(OutputError, match="cannot write results"):
+        files.write_bytes(Path("results.jsonl"), b"x")
+
+
 def test_a_full_device_is_an_output_error():
     with pytest.raises(OutputError, match="No space left"), output.destination(Path("/dev/full")) as stream:
         output.put(stream, b"x")

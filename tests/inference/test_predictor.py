@@ -2,6 +2,7 @@ import io
 import itertools
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -39,6 +40,12 @@ def test_a_stack_is_fitted_as_a_list_is(predictor, put):
     assert (reading.digits, reading.polarity) == ("999", "light-on-dark")
     with pytest.raises(ValueError, match="expected the polarity"):
         predictor.predict(light, polarity="dark")
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (0, 100, 100), (2, 100, 99), (2, 100, 100, 3)])
+def test_what_is_no_input_of_the_model_is_refused_before_it_is_cut_up(predictor, shape):
+    with pytest.raises(ValueError, match=re.escape(f"uint8 (N, 100, 100), one or more; got uint8 {shape}")):
+        predictor.run(np.zeros(shape, np.uint8))
 
 
 def test_contents_of_a_file_may_come_in_any_kind_of_bytes(predictor):

@@ -33,7 +33,7 @@ def _read(predictor, paths, form, left=None):
     """Read the paths, going on with what is left of an earlier run; return the results and how often they were read."""
     stream, tally = Results(left or b""), batch.Tally()
     if left is not None:
-        tally = batch.Tally(*resuming.take_up(stream, form, paths, predictor))
+        tally = resuming.take_up(stream, form, paths, predictor)
     before = tally.done
     batch.read(predictor, paths, results.writer(form, stream, print, begun=before > 0), tally)
     return stream.getvalue(), tally, len(paths) - before

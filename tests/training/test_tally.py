@@ -50,7 +50,3 @@ def test_the_papers_schedule_keeps_the_best_and_the_first_of_equals() -> None:
 def test_without_validation_the_latest_weights_are_kept(schedule: str) -> None:
     tally = judged(schedule, 1, None, None, None)
     assert (tally.best_epoch, tally.kept) == (2, {"epoch": 2})
-
-
-def test_a_tally_of_an_earlier_release_kept_its_best_epoch() -> None:
-    assert Tally(best_epoch=1, epochs=[{"epoch": number} for number in range(3)]).kept == {"epoch": 1}
