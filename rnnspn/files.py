@@ -15,7 +15,8 @@ except ImportError:  # Windows refuses by itself to move a file that another pro
     fcntl = None  # type: ignore[assignment]
 
 _UNFINISHED = ".part"
-_OPENS_FOLDERS = os.name != "nt"
+_ON_WINDOWS = os.name == "nt"
+"""Where no folder can be opened, and nothing is flushed that is not open for writing."""
 
 
 def is_no_file(path: Path) -> bool:
@@ -140,10 +141,9 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
 
 
 def _flush(path: Path) -> None:
-    is_folder = path.is_dir()
-    if is_folder and not _OPENS_FOLDERS:
+    if _ON_WINDOWS and path.is_dir():
         return
-    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    handle = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -101,7 +101,7 @@ def test_a_system_that_opens_no_folders_is_written_to(old: Path, monkeypatch: py
             raise PermissionError(path)
         return original(path, flags, mode)
 
-    monkeypatch.setattr(files, "_OPENS_FOLDERS", False)
+    monkeypatch.setattr(files, "_ON_WINDOWS", True)
     monkeypatch.setattr(files.os, "open", without_folders)
     with replacing(old) as temporary:
         temporary.write_bytes(b"new")
