@@ -26,6 +26,8 @@ from rnnspn.training.recorded import RecordedStep
 from rnnspn.training.state import put_state, take_state
 from rnnspn.training.transfer import transferred
 
+_SENSIBLE_RATE = 1e-3
+
 
 class Learner:
     """A network, the optimiser that moves its weights, and their running average.
@@ -148,7 +150,7 @@ def expect_finite(loss: float, rate: float) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
             "the loss is no finite number any more; begin again with a lower learning rate, such as "
-            f"--set learning_rate={rate / 3:.1g}"
+            f"--set learning_rate={min(rate / 3, _SENSIBLE_RATE):.1g}"
         )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from rnnspn.errors import TrainingError
 from rnnspn.training.batches import Pictures
-from rnnspn.training.learner import Learner
+from rnnspn.training.learner import Learner, expect_finite
 from rnnspn.training.optimisation import learning_rate, make_optimiser
 from rnnspn.training.processes import Processes
 from tests.training.test_loop import CPU, small_run
@@ -18,6 +18,13 @@ PICTURES = Pictures(torch.zeros(4, 100, 100, dtype=torch.uint8), torch.zeros(4, 
 def learner_of(process: int = 0, processes: int = 1, seed: int = 0) -> Learner:
     run = replace(RUN, train=replace(RUN.train, seed=seed))
     return Learner(run, CPU, Processes(process, processes))
+
+
+@pytest.mark.parametrize(("rate", "advice"), [(1e9, "0.001"), (1.5e-3, "0.0005")])
+def test_where_training_came_to_nothing_the_advice_is_sensible(rate: float, advice: str) -> None:
+    expect_finite(3.0, rate)
+    with pytest.raises(TrainingError, match=rf"--set learning_rate={advice}$"):
+        expect_finite(math.inf, rate)
 
 
 def test_a_step_has_its_own_learning_rate() -> None:
