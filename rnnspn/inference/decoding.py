@@ -46,6 +46,8 @@ _TURNS = {
 """What makes a picture of each EXIF orientation upright; from 5 on, width and height change places."""
 _LEVELS = ("b1", "u1", "u2", "f4", "f8")
 """Kind and size in bytes of an array's grey levels; of other integers nobody knows which one is white."""
+_STRIP = 2**18
+"""Pixels that are scaled at a time."""
 _BEYOND = 2
 """How many times white a float may be, as scaling overshoots at edges; of more nobody knows what is white."""
 _END_LEFT, _END_ABOVE = (2, 3, 6, 7), (3, 4, 7, 8)
@@ -231,11 +233,13 @@ def _scaled(image: Image.Image) -> Image.Image:
             values = values.view(np.uint32)
     white = _white_of(values) if is_float else 4095 if bits == 12 else 65535
     levels = np.empty(values.shape, np.uint8)
-    for row, line in enumerate(values):  # one at a time: whole pictures would be taken several times, in 32 bits
+    rows = max(1, _STRIP // max(1, image.width))
+    for first in range(0, len(values), rows):  # of a whole picture there would be several copies, in 32 bits
+        strip, into = values[first : first + rows], levels[first : first + rows]
         if is_float:
-            levels[row] = (np.clip(np.nan_to_num(line, posinf=white), 0, white) * (255 / white)).round()
+            into[:] = (np.clip(np.nan_to_num(strip, posinf=white), 0, white) * (255 / white)).round()
         else:
-            levels[row] = (np.clip(line, 0, white).astype(np.uint32) * 255 + white // 2) // white
+            into[:] = (np.clip(strip, 0, white).astype(np.uint32) * 255 + white // 2) // white
     if is_white_zero and not is_float:
         np.subtract(255, levels, out=levels)
     grey = Image.fromarray(levels)
