@@ -33,7 +33,7 @@ from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import RnnspnError
 from rnnspn.inference import diagnosis, model_file, providers, session, timing
-from rnnspn.inference.buffers import SIZES, BufferedSession
+from rnnspn.inference.buffers import SETS, SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.pooling import pooled_first
 from rnnspn.inference.session import Engine, Outputs
@@ -186,7 +186,8 @@ def resident(model: ModelFile, provider: str, pictures: np.ndarray, seconds: flo
     rows = []
     for size in SIZES:
         part = pictures[:size]
-        session.run(part)
+        for _ in range(SETS):
+            session.run(part)
         timed = timing.measure_calls(lambda batch: session.repeat(len(batch)), [part], 1, seconds)
         rows.append(timed.to_dict())
     given = opened.get_provider_options()[opened.get_providers()[0]]
@@ -210,7 +211,8 @@ def settings(model: ModelFile, pictures: np.ndarray, seconds: float) -> list[dic
             runner = BufferedSession(opened, "cuda")
             for size in SIZES[-2:]:
                 part = pictures[:size]
-                runner.run(part)
+                for _ in range(SETS):
+                    runner.run(part)
                 timed = timing.measure_calls(lambda batch, runner=runner: runner.repeat(len(batch)), [part], 1, seconds)
                 read = runner.run(part)  # by now replayed
                 outputs = Outputs(*(read.get(name) for name in Outputs._fields))
@@ -224,7 +226,8 @@ def kernels(model: ModelFile, pictures: np.ndarray, repeats: int = 20) -> list[d
     """Say which kernels take how many ms of a batch of the largest size."""
     size = SIZES[-1]
     session = BufferedSession(providers.open_session(model.content, "cuda", model.path), "cuda")
-    session.run(pictures[:size])
+    for _ in range(SETS):
+        session.run(pictures[:size])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _ in range(repeats):
             session.repeat(size)

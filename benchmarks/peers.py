@@ -4,7 +4,8 @@ Every peer runs in a process of its own, finds its best batch size (OpenVINO its
 its own choice, 1, the cores and twice the cores), and reports images/s; the peers take turns over several rounds.
 PyTorch's and OpenVINO's rows appear where those packages are installed.
 
-Run: python benchmarks/peers.py [--checkpoint RUN/model.safetensors] [--rounds 5] [--chart FILE.png] [--json FILE]
+Run: python benchmarks/peers.py [--checkpoint RUN/model.safetensors] [--only NAMES] [--rounds 5] [--chart FILE.png]
+       [--json FILE]
 """
 
 import argparse
@@ -55,6 +56,7 @@ def main() -> None:
     """Measure and print; with --peer, be one of the peers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=MODEL)
+    parser.add_argument("--only", help=f"names of peers out of {', '.join(PEERS)}; all of them by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chart", type=Path)
     parser.add_argument("--json", type=Path)
@@ -64,8 +66,11 @@ def main() -> None:
     if options.peer:
         print(json.dumps(measure(options.peer, options.folder)))
         return
+    wanted = options.only.split(",") if options.only else list(PEERS)
+    if unknown := set(wanted) - set(PEERS):
+        parser.error(f"expected peers out of {', '.join(PEERS)}; got {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as name:
-        peers = [peer for peer in PEERS if available(peer)]
+        peers = [peer for peer in PEERS if peer in wanted and available(peer)]
         write_models(Path(name), options.checkpoint, OURS["bfloat16"] in peers)
         results = take_turns(peers, Path(name), options.rounds)
     report(results, options.rounds)

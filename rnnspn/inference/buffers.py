@@ -1,15 +1,18 @@
-"""A session that works on buffers of its device, one set for each size of batch.
+"""A session that works on buffers of its device, a few sets for each size of batch.
 
-The buffers stay where they are, so that CUDA can record the kernels of each size once, as a CUDA graph, and replay them
-at every later batch; a batch between two sizes is padded to the larger one. While the device reads one batch, the next
-is put in place on the host.
+The buffers stay where they are, so that CUDA can record the kernels that work on a set once, as a CUDA graph, and
+replay them at every later batch; a batch between two sizes is padded to the larger one. While the device reads one
+batch, the next is copied to it in another set, and what was read in a third comes back.
 
-All that uses the device is done by one thread, for all sessions of the process: the runtime records kernels for the
-thread that runs them, and while it does, a copy, an allocation or another session in any other would end the recording.
+One thread runs all sessions of the process, as the runtime records kernels for the thread that runs them. What two
+others do meanwhile is copying, and not while kernels are recorded: a copy, an allocation or another session would end
+the recording.
 
 Shapes: N pictures, H x W pixels.
 """
 
+import itertools
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 SIZES = (1, 16, 64, 256, 1024)
 """Sizes of batches that buffers are kept for."""
 
-_PLACES = 2
-"""Batches of a size that are on the host at a time: one is copied to the device, one comes next."""
+SETS = 3
+"""Sets of buffers of a size: one is filled, one is worked on, one is emptied."""
 
 _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 _UNRECORDED = "-1"
@@ -37,27 +40,28 @@ _UNRECORDED = "-1"
 
 _Value = TypeVar("_Value")
 _DEVICE = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-device")
+_COMING_BACK = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-coming-back")
+_COPYING = threading.Lock()
+"""Held by who copies to the device or from it, and by who records."""
 
 
 def on_device(work: Callable[[], _Value]) -> _Value:
-    """Do what uses a GPU when nothing else does."""
+    """Do what runs on a GPU when nothing else runs there."""
     return _DEVICE.submit(work).result()
 
 
 class _Buffers(NamedTuple):
-    """The buffers of one size of batch.
+    """A set of buffers, for a batch of one size.
 
     Attributes:
-        size: Pictures that they hold.
-        places: Those on the host that are free, uint8 (size, H, W), behind the last picture zeros or older pictures.
+        staged: Pictures on the host, uint8 (size, H, W), behind the last one zeros or older pictures.
         images: The same on the device.
         outputs: The outputs on the device, by name.
         binding: Tells the session of all of them.
         options: Names the recorded kernels.
     """
 
-    size: int
-    places: "SimpleQueue[NDArray[np.uint8]]"
+    staged: NDArray[np.uint8]
     images: Any
     outputs: dict[str, Any]
     binding: Any
@@ -77,86 +81,93 @@ class BufferedSession:
     def __init__(self, session: "InferenceSession", device: str) -> None:
         self.session = session
         self._device = device
-        self._buffers: dict[int, _Buffers] = {}
+        self._free: dict[int, SimpleQueue[_Buffers]] = {}
         self._sizes: tuple[int, ...] = SIZES  # those that have fitted into memory, or may
+        self._names = itertools.count(1)
         self._thread = _DEVICE
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return the outputs, by name, of uint8 (N, H, W)."""
         coming = []
         while len(images):
-            buffers = self._buffers_for(len(images))
-            coming.append(self._submit(buffers, images[: buffers.size]))
-            images = images[buffers.size :]
+            size = self._size_for(len(images))
+            coming.append(self._submit(size, images[:size]))
+            images = images[size:]
         parts = [part.result() for part in coming]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def repeat(self, size: int) -> None:
-        """Read once more what the buffers of a size hold, for timing the device alone."""
-        self._thread.submit(self._run_again, size).result()
+        """Read once more what the next buffers of a size hold, for timing the device alone."""
+        free = self._free[size]
+        buffers = free.get()
+        try:
+            self._thread.submit(self._work_on, buffers).result()
+        finally:
+            free.put(buffers)
 
-    def _run_again(self, size: int) -> None:
-        buffers = self._of(size)
-        self.session.run_with_iobinding(buffers.binding, buffers.options)
-
-    def _buffers_for(self, count: int) -> _Buffers:
-        """Return the buffers for all of so many pictures, or for as many of them as go together."""
+    def _size_for(self, count: int) -> int:
+        """Return the size of buffers for all of so many pictures, or for as many of them as go together."""
         *smaller, largest = self._sizes
         if largest == SIZES[-1] and count <= largest // 2:  # more than half empty, those cost more
             largest = smaller[-1]
         size = next((size for size in smaller if count <= size), largest)
-        return self._buffers.get(size) or self._thread.submit(self._of, size).result()
+        return size if size in self._free else self._thread.submit(self._fitting, size).result()
 
-    def _submit(self, buffers: _Buffers, images: NDArray[np.uint8]) -> "Future[dict[str, NDArray[Any]]]":
-        """Put pictures in place, as soon as one is free, and let the thread read them."""
-        staged = buffers.places.get()
+    def _submit(self, size: int, images: NDArray[np.uint8]) -> "Future[dict[str, NDArray[Any]]]":
+        """Copy pictures to the device as soon as buffers are free; return what will come back."""
+        free = self._free[size]
+        buffers = free.get()
         try:
-            staged[: len(images)] = images
-            return self._thread.submit(self._run_staged, buffers, staged, len(images))
+            buffers.staged[: len(images)] = images
+            with _COPYING:
+                buffers.images.update_inplace(buffers.staged)
+            worked = self._thread.submit(self._work_on, buffers)
+            return _COMING_BACK.submit(_come_back, worked, buffers, len(images), free)
         except BaseException:
-            buffers.places.put(staged)
+            free.put(buffers)
             raise
 
-    def _run_staged(self, buffers: _Buffers, staged: NDArray[np.uint8], count: int) -> dict[str, NDArray[Any]]:
-        try:
-            buffers.images.update_inplace(staged)
-        finally:
-            buffers.places.put(staged)
+    def _work_on(self, buffers: _Buffers) -> None:
         self.session.run_with_iobinding(buffers.binding, buffers.options)
-        return {name: value.numpy()[:count].copy() for name, value in buffers.outputs.items()}
 
-    def _of(self, size: int) -> _Buffers:
-        """Return the buffers of a size, made when they are first needed, or the largest that fit into memory."""
+    def _fitting(self, size: int) -> int:
+        """Make the buffers of a size when they are first needed, or the largest that fit into memory; return which."""
         size = min(size, self._sizes[-1])
-        while size not in self._buffers:
+        while size not in self._free:
             try:
-                self._buffers[size] = self._tried(size)
+                self._free[size] = self._recorded(size)
             except Exception as error:
                 smaller = tuple(other for other in self._sizes if other < size)
                 if not smaller or not is_want_of_memory(error):
                     raise
                 self._sizes, size = smaller, smaller[-1]
-        return self._buffers[size]
+        return size
 
-    def _tried(self, size: int) -> _Buffers:
-        """Make the buffers of a size and run them once: memory that is wanting while kernels are recorded is fatal."""
+    def _recorded(self, size: int) -> "SimpleQueue[_Buffers]":
+        """Make the sets of buffers of a size and record the kernels on each.
+
+        They run unrecorded before: memory that is wanting while kernels are recorded is fatal.
+        """
         from onnxruntime import RunOptions
 
-        buffers = self._made(size)
+        sets = [self._made(size) for _ in range(SETS)]
         unrecorded = RunOptions()
         unrecorded.add_run_config_entry("gpu_graph_id", _UNRECORDED)
-        self.session.run_with_iobinding(buffers.binding, unrecorded)
-        return buffers
+        free: SimpleQueue[_Buffers] = SimpleQueue()
+        with _COPYING:
+            self.session.run_with_iobinding(sets[0].binding, unrecorded)
+            for buffers in sets:
+                self._work_on(buffers)
+                free.put(buffers)
+        return free
 
     def _made(self, size: int) -> _Buffers:
         from onnxruntime import OrtValue, RunOptions
 
         (given,) = self.session.get_inputs()
         shape = (size, *given.shape[1:])
-        images = OrtValue.ortvalue_from_numpy(np.zeros(shape, np.uint8), self._device)
-        places: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
-        for _ in range(_PLACES):
-            places.put(pinned(shape) if self._device == "cuda" else np.zeros(shape, np.uint8))
+        staged = pinned(shape) if self._device == "cuda" else np.zeros(shape, np.uint8)
+        images = OrtValue.ortvalue_from_numpy(staged, self._device)
         outputs = {
             output.name: OrtValue.ortvalue_from_shape_and_type(
                 [size, *output.shape[1:]], _TYPES[output.type], self._device
@@ -168,5 +179,17 @@ class BufferedSession:
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
         options = RunOptions()
-        options.add_run_config_entry("gpu_graph_id", str(size))
-        return _Buffers(size, places, images, outputs, binding, options)
+        options.add_run_config_entry("gpu_graph_id", str(next(self._names)))
+        return _Buffers(staged, images, outputs, binding, options)
+
+
+def _come_back(
+    worked: "Future[None]", buffers: _Buffers, count: int, free: "SimpleQueue[_Buffers]"
+) -> dict[str, NDArray[Any]]:
+    """Copy the outputs of so many pictures from the device once they are there, and free the buffers."""
+    try:
+        worked.result()
+        with _COPYING:
+            return {name: value.numpy()[:count].copy() for name, value in buffers.outputs.items()}
+    finally:
+        free.put(buffers)

@@ -1,7 +1,7 @@
 """What can be said of the buffers without a GPU: the runtime offers the same buffers on the CPU."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import onnxruntime
@@ -56,29 +56,39 @@ def test_what_was_read_before_stays_as_it_was(plain, pictures):
     same(first, plain, pictures[:5])
 
 
-def test_a_size_has_one_set_of_buffers_and_one_thread_for_good(plain, pictures):
-    used, threads = [], []
+class _Watched:
+    """A session that remembers who ran which recorded kernels on which buffers."""
 
-    class Watched:
-        get_inputs, get_outputs, io_binding = plain.get_inputs, plain.get_outputs, plain.io_binding
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self.get_inputs, self.get_outputs, self.io_binding = session.get_inputs, session.get_outputs, session.io_binding
+        self._session = session
+        self.used: list[tuple[int, str]] = []
+        self.threads: set[int] = set()
 
-        def run_with_iobinding(self, binding, options):
-            threads.append(threading.get_ident())
-            used.append((id(binding), options.get_run_config_entry("gpu_graph_id")))
-            plain.run_with_iobinding(binding, options)
+    def run_with_iobinding(self, binding, options):
+        self.threads.add(threading.get_ident())
+        self.used.append((id(binding), options.get_run_config_entry("gpu_graph_id")))
+        self._session.run_with_iobinding(binding, options)
 
-    session = BufferedSession(Watched(), "cpu")
-    for count in (3, 1, 16, 7):
+
+def test_a_size_has_its_sets_of_buffers_recorded_when_it_is_first_met(plain, pictures):
+    watched = _Watched(plain)
+    session = BufferedSession(watched, "cpu")
+    same(session.run(pictures[:3]), plain, pictures[:3])
+    tried, *recorded, first = watched.used
+    assert len(recorded) == len({binding for binding, _ in recorded}) == buffers.SETS
+    assert tried == (recorded[0][0], "-1")  # the first time nothing is recorded
+    assert first in recorded
+    for count in (16, 7, 9):
         same(session.run(pictures[:count]), plain, pictures[:count])
-    (sixteen_tried, sixteen, one_tried, one), later = used[:4], used[4:]
-    assert later == [sixteen, sixteen]
-    assert (sixteen[1], one[1]) == ("16", "1")
-    assert (sixteen_tried, one_tried) == ((sixteen[0], "-1"), (one[0], "-1"))  # the first time nothing is recorded
-    assert len(set(threads)) == 1
-    assert threading.get_ident() not in threads
+    assert set(watched.used[-3:]) == set(recorded)  # each set in its turn, under the name that it was recorded by
+    session.run(pictures[:1])
+    names = {name for _, name in watched.used} - {"-1"}
+    assert len(names) == 2 * buffers.SETS
     session.repeat(16)
-    assert used[-1] == sixteen
-    assert len(set(threads)) == 1
+    assert watched.used[-1] in recorded
+    assert len(watched.threads) == 1
+    assert threading.get_ident() not in watched.threads
 
 
 def test_a_failure_reaches_the_caller_and_the_next_batch_is_read(plain, pictures):
@@ -88,29 +98,67 @@ def test_a_failure_reaches_the_caller_and_the_next_batch_is_read(plain, pictures
     same(session.run(pictures[:2]), plain, pictures[:2])
 
 
-def test_the_next_batch_is_put_in_place_while_one_is_read(plain, pictures):
-    reading, go_on = threading.Event(), threading.Event()
+def test_the_next_batches_are_copied_while_one_is_read(plain, pictures):
+    reading, go_on, copied = threading.Event(), threading.Event(), []
 
-    class Slow:
-        get_inputs, get_outputs, io_binding = plain.get_inputs, plain.get_outputs, plain.io_binding
-
+    class Slow(_Watched):
         def run_with_iobinding(self, binding, options):
             reading.set()
             assert go_on.wait(10)
-            plain.run_with_iobinding(binding, options)
+            super().run_with_iobinding(binding, options)
 
-    session = BufferedSession(Slow(), "cpu")
+    session = BufferedSession(Slow(plain), "cpu")
     go_on.set()
-    buffers = session._buffers_for(3)
+    size = session._size_for(3)
+    free = session._free[size]
     go_on.clear()
     reading.clear()
-    one, two = (session._submit(buffers, pictures[first : first + 3]) for first in (0, 3))
+    coming = [session._submit(size, pictures[first : first + 3]) for first in (0, 3, 6)]
     assert reading.wait(10)
-    assert buffers.places.qsize() == 1  # the first batch is on the device and has left its place; the second waits
+    assert free.empty()
+    late = threading.Thread(target=lambda: copied.append(session.run(pictures[9:12])))
+    late.start()  # it waits for buffers, and they for nobody but the device
     go_on.set()
-    same(one.result(), plain, pictures[:3])
-    same(two.result(), plain, pictures[3:6])
-    assert buffers.places.qsize() == 2
+    for part, first in zip(coming, (0, 3, 6), strict=True):
+        same(part.result(), plain, pictures[first : first + 3])
+    late.join(10)
+    same(copied[0], plain, pictures[9:12])
+    assert free.qsize() == buffers.SETS
+
+
+def test_nothing_is_copied_while_kernels_are_recorded(plain, pictures, monkeypatch):
+    monkeypatch.setattr(buffers, "SIZES", (1, 4, 8))
+    recording, go_on = threading.Event(), threading.Event()
+
+    class Slow(_Watched):
+        def run_with_iobinding(self, binding, options):
+            if binding.get_outputs()[0].shape()[0] == 8 and not go_on.is_set():
+                recording.set()
+                assert go_on.wait(10)
+            super().run_with_iobinding(binding, options)
+
+    slow, other = BufferedSession(Slow(plain), "cpu"), BufferedSession(plain, "cpu")
+    size = other._size_for(1)
+    other._thread = ThreadPoolExecutor(1)  # whose kernels would run, were it for them alone
+    other._thread.submit(recording.wait, 10)
+    there = other._submit(size, pictures[:1])
+    with ThreadPoolExecutor(2) as callers:
+        eight = callers.submit(slow.run, pictures[:8])
+        assert recording.wait(10)
+        another = callers.submit(other._submit, size, pictures[1:2])
+        assert wait([there, another], 0.2).not_done == {there, another}
+        go_on.set()
+        same(eight.result(), plain, pictures[:8])
+        same(there.result(), plain, pictures[:1])
+        same(another.result().result(), plain, pictures[1:2])
+
+
+def test_calls_of_more_parts_than_there_are_buffers_do_not_wait_for_each_other(plain, pictures, monkeypatch):
+    monkeypatch.setattr(buffers, "SIZES", (1, 4))
+    session = BufferedSession(plain, "cpu")
+    with ThreadPoolExecutor(4) as callers:
+        for outputs in callers.map(session.run, [pictures[:40]] * 8):
+            same(outputs, plain, pictures[:40])
 
 
 def test_threads_that_read_at_a_time_get_their_own_answers(plain, pictures, monkeypatch):
@@ -122,14 +170,33 @@ def test_threads_that_read_at_a_time_get_their_own_answers(plain, pictures, monk
             same(outputs, plain, part)
 
 
-def test_places_are_given_back_when_nothing_can_be_read_any_more(plain, pictures):
+def test_buffers_are_free_again_when_nothing_can_be_read_any_more(plain, pictures):
     session = BufferedSession(plain, "cpu")
     session._thread = ThreadPoolExecutor(1)
     session.run(pictures[:3])
     session._thread.shutdown()
-    for _ in range(buffers._PLACES + 1):  # the last would wait for ever
+    for _ in range(buffers.SETS + 1):  # the last would wait for ever
         with pytest.raises(RuntimeError, match="after shutdown"):
             session.run(pictures[:3])
+
+
+def test_buffers_are_free_again_after_failures_of_the_device(plain, pictures):
+    failing = threading.Event()
+
+    class Failing(_Watched):
+        def run_with_iobinding(self, binding, options):
+            if failing.is_set():
+                raise RuntimeError("an illegal memory access")
+            super().run_with_iobinding(binding, options)
+
+    session = BufferedSession(Failing(plain), "cpu")
+    session.run(pictures[:3])
+    failing.set()
+    for _ in range(buffers.SETS + 1):
+        with pytest.raises(RuntimeError, match="illegal"):
+            session.run(pictures[:3])
+    failing.clear()
+    same(session.run(pictures[:3]), plain, pictures[:3])
 
 
 class _Small:
@@ -158,8 +225,8 @@ def test_a_size_that_does_not_fit_into_memory_is_tried_once_and_never_recorded(p
     for _ in range(2):
         same(session.run(many), plain, many)
     assert [run for run in small.runs if run[0] > 20] == [(256, "-1"), (64, "-1")]
-    assert small.runs.count((16, "16")) == 2 * 19
-    assert small.runs.count((16, "-1")) == 1
+    assert small.runs[2] == (16, "-1")
+    assert len(small.runs) == 3 + buffers.SETS + 2 * 19
 
 
 @pytest.mark.parametrize(("room", "said"), [(0, TOO_MUCH), (20, "Non-zero status code returned while running Conv")])
@@ -170,15 +237,7 @@ def test_a_picture_that_does_not_fit_or_another_failure_reaches_the_caller(plain
 
 
 def test_all_sessions_of_a_process_share_one_thread(plain, pictures):
-    threads = []
-
-    class Watched:
-        get_inputs, get_outputs, io_binding = plain.get_inputs, plain.get_outputs, plain.io_binding
-
-        def run_with_iobinding(self, binding, options):
-            threads.append(threading.get_ident())
-            plain.run_with_iobinding(binding, options)
-
-    for _ in range(2):
-        BufferedSession(Watched(), "cpu").run(pictures[:3])
-    assert set(threads) == {buffers.on_device(threading.get_ident)}
+    watched = [_Watched(plain), _Watched(plain)]
+    for session in watched:
+        BufferedSession(session, "cpu").run(pictures[:3])
+    assert watched[0].threads == watched[1].threads == {buffers.on_device(threading.get_ident)}
