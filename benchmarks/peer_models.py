@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from exporters.from_onnx import checkpoint_of
 from exporters.onnx_graph import build_graph
-from exporters.to_onnx import export
+from exporters.to_onnx import ExportConfig, export
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.models.networks import Network
@@ -63,8 +63,8 @@ def write_models(folder: Path, checkpoint: Path, bfloat16: bool) -> None:
     source = folder / "network.safetensors"
     checkpoint_of(checkpoint).save(source)
     network = Checkpoint.load(source).network().eval()
-    export(source, folder / "rnnspn.onnx", bfloat16=bfloat16)
-    export(source, folder / "rnnspn-w8a8.onnx", precision="w8a8")
+    export(source, folder / "rnnspn.onnx", ExportConfig(bfloat16=bfloat16))
+    export(source, folder / "rnnspn-w8a8.onnx", ExportConfig(precision="w8a8"))
     plain = build_graph(network, fold=False, trim=False, rescale=False, widen=False, activate=False)
     (folder / "plain.onnx").write_bytes(plain.SerializeToString())
     naive = Naive(network).eval()

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from exporters.from_onnx import checkpoint_of
 from exporters.precision import Precision
-from exporters.to_onnx import STORED_WEIGHTS, export
+from exporters.to_onnx import STORED_WEIGHTS, ExportConfig, export
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ProviderError
@@ -43,7 +43,7 @@ def main() -> None:
         checkpoint_of(options.checkpoint).save(source)
         files = {precision: Path(folder) / f"{precision}.onnx" for precision in get_args(Precision)}
         for precision, path in files.items():
-            export(source, path, precision=precision)
+            export(source, path, ExportConfig(precision=precision))
         models = {precision: model_file.load(path) for precision, path in files.items()}
     engines = {provider: found for provider in PROVIDERS if (found := open_all(models, provider))}
     speeds = {provider: measure(found, pictures, options.rounds) for provider, found in engines.items()}

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exporters.precision import Precision
-from exporters.to_onnx import STORED_WEIGHTS, export
+from exporters.to_onnx import STORED_WEIGHTS, ExportConfig, export
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.inference import model_file, timing
@@ -74,7 +74,7 @@ def main() -> None:
 def make(run: Path, precision: Precision, folder: Path) -> Path:
     """Export a run, whatever its bits cost."""
     target = folder / f"{run.name}-{precision}.onnx"
-    export(in_run(run), target, precision=precision, max_accuracy_drop=100)
+    export(in_run(run), target, ExportConfig(precision=precision, max_accuracy_drop=100))
     return target
 
 

@@ -61,10 +61,8 @@ def export(
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
     source = in_run(checkpoint) if checkpoint else find_model()
     say(_about(source), quiet=quiet)
-    if file.suffix == to_ort.SUFFIX:
-        written = to_ort.export(source, file, opset, precision, max_accuracy_drop, bfloat16, data=data)
-    else:
-        written = to_onnx.export(source, file, opset, precision, max_accuracy_drop, bfloat16, data=data)
+    write = to_ort.export if file.suffix == to_ort.SUFFIX else to_onnx.export
+    written = write(source, file, to_onnx.ExportConfig(opset, precision, max_accuracy_drop, bfloat16, data))
     for line in _lines(written):
         say(line, quiet=quiet)
     if vectors:

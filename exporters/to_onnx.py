@@ -19,8 +19,28 @@ from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
 
 STORED_WEIGHTS = "stored_weights"
-MAX_ACCURACY_DROP = 0.1
-"""Points of whole-sequence accuracy."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What kind of file is asked for.
+
+    Attributes:
+        opset: Version of the standard operators.
+        precision: How weights are stored, and in `w8a8` what is computed with.
+        max_accuracy_drop: Points of whole-sequence accuracy that fewer bits may cost.
+        bfloat16: Allow computing in bfloat16 on OpenVINO, if that costs no more.
+        data: Where the folder of pictures that the run learned from is now, None where it was.
+    """
+
+    opset: int = OPSET
+    precision: Precision = "fp32"
+    max_accuracy_drop: float = 0.1
+    bfloat16: bool = False
+    data: Path | None = None
+
+
+_PLAIN = ExportConfig()
 
 
 @dataclass(frozen=True)
@@ -63,26 +83,13 @@ class Export:
     beside: tuple[Path, ...] = ()
 
 
-def export(
-    checkpoint_path: Path,
-    target: Path,
-    opset: int = OPSET,
-    precision: Precision = "fp32",
-    max_accuracy_drop: float = MAX_ACCURACY_DROP,
-    bfloat16: bool = False,
-    *,
-    data: Path | None = None,
-) -> Export:
+def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -> Export:
     """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
 
     Args:
         checkpoint_path: A model or state file of a run.
         target: The `.onnx` file to make or replace.
-        opset: Version of the standard operators.
-        precision: How weights are stored, and in `w8a8` what is computed with.
-        max_accuracy_drop: Points of whole-sequence accuracy that fewer bits may cost.
-        bfloat16: Allow computing in bfloat16 on OpenVINO, if that costs no more.
-        data: Where the folder of pictures that the run learned from is now, None where it was.
+        config: What kind of file.
 
     Returns:
         What was written.
@@ -96,29 +103,20 @@ def export(
         ProviderError: `bfloat16` without OpenVINO's provider.
         OutputError: The file cannot be written.
     """
-    made = make(checkpoint_path, target, opset, precision, max_accuracy_drop, bfloat16, data=data)
+    made = make(checkpoint_path, target, config)
     model_file.checked(target, made.content)
     write_bytes(target, made.content)
     return Export(target, len(made.content), made.nodes, made.parity, made.costs)
 
 
-def make(
-    checkpoint_path: Path,
-    target: Path,
-    opset: int = OPSET,
-    precision: Precision = "fp32",
-    max_accuracy_drop: float = MAX_ACCURACY_DROP,
-    bfloat16: bool = False,
-    *,
-    data: Path | None = None,
-) -> Made:
+def make(checkpoint_path: Path, target: Path, config: ExportConfig) -> Made:
     """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
     checkpoint = Checkpoint.load(checkpoint_path)
     learned = checkpoint.config
-    if data:
-        learned = replace(learned, data=learned.data.moved_to(data))
+    if config.data:
+        learned = replace(learned, data=learned.data.moved_to(config.data))
     network = checkpoint.network()
-    model = build_graph(network, opset)
+    model = build_graph(network, config.opset)
     full = model.SerializeToString()
     pictures = parity_pictures(network.config)
     parity = check_parity(full, network, pictures)
@@ -129,15 +127,15 @@ def make(
     def check(what: str, name: str, provider: str) -> None:
         other = reader(model.SerializeToString(), target, provider)
         examples = judging_pictures(learned)
-        costs[what] = check_accuracy(reader(full, target), other, examples, name, max_accuracy_drop)
+        costs[what] = check_accuracy(reader(full, target), other, examples, name, config.max_accuracy_drop)
 
-    if precision == "w8a8":
+    if config.precision == "w8a8":
         model = quantise(model, calibration_pictures(learned))
-    elif precision != "fp32":
-        model = store_weights(model, precision)
-    if precision != "fp32":
-        check(STORED_WEIGHTS, precision, "cpu")
-    if bfloat16:
+    elif config.precision != "fp32":
+        model = store_weights(model, config.precision)
+    if config.precision != "fp32":
+        check(STORED_WEIGHTS, config.precision, "cpu")
+    if config.bfloat16:
         check(BFLOAT16, "bfloat16", "openvino-bfloat16")
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path.parent, parity, costs).to_json()

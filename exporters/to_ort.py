@@ -23,14 +23,13 @@ from exporters.parity import (
     parity_pictures,
     read_with_onnxruntime,
 )
-from exporters.precision import Precision
-from exporters.to_onnx import MAX_ACCURACY_DROP, Export
-from rnnspn.contract import OPSET
+from exporters.to_onnx import Export, ExportConfig
 from rnnspn.errors import ConfigError, ModelFileError, ParityError
 from rnnspn.files import write_bytes, write_text
 
 SUFFIX = ".ort"
 _CONVERTER = "onnxruntime.tools.convert_onnx_models_to_ort"
+_PLAIN = ExportConfig()
 _LEVEL = "extended"
 """How far the graph is optimised; what comes after it suits the memory layout of one kind of processor."""
 
@@ -40,16 +39,7 @@ def operators_file(target: Path) -> Path:
     return target.with_suffix(".required_operators.config")
 
 
-def export(
-    checkpoint_path: Path,
-    target: Path,
-    opset: int = OPSET,
-    precision: Precision = "fp32",
-    max_accuracy_drop: float = MAX_ACCURACY_DROP,
-    bfloat16: bool = False,
-    *,
-    data: Path | None = None,
-) -> Export:
+def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -> Export:
     """Export a checkpoint's network to ORT format, and write the file only if it agrees with PyTorch itself.
 
     One that computes with integers has to answer as the `.onnx` file does, which passed the accuracy gate.
@@ -57,12 +47,9 @@ def export(
     Args:
         checkpoint_path: A model or state file of a run.
         target: The `.ort` file to make or replace; its operator list comes to lie beside it.
-        opset: Version of the standard operators.
-        precision: `fp32` or `w8a8`. The converter widens weights that are only stored in fewer bits; when it is kept
-            from that, the runtime does it for every picture, which takes ten times as long.
-        max_accuracy_drop: Points of whole-sequence accuracy that integers may cost.
-        bfloat16: Only False: it is for OpenVINO, which reads `.onnx` files.
-        data: As for `to_onnx.export`.
+        config: What kind of file; its precision `fp32` or `w8a8`, without bfloat16, which is for OpenVINO, a reader of
+            `.onnx` files. The converter widens weights that are only stored in fewer bits; when it is kept from that,
+            the runtime does it for every picture, which takes ten times as long.
 
     Returns:
         What was written.
@@ -73,13 +60,13 @@ def export(
         ParityError: The graph, before or after the conversion, disagrees with PyTorch; no file was written.
         CheckpointError, DataError, MissingPackageError, OutputError: As for `to_onnx.export`.
     """
-    if precision not in ("fp32", "w8a8") or bfloat16:
-        asked = "--bfloat16" if bfloat16 else f"--precision {precision}"
+    if config.precision not in ("fp32", "w8a8") or config.bfloat16:
+        asked = "--bfloat16" if config.bfloat16 else f"--precision {config.precision}"
         raise ConfigError(f"expected fp32 or w8a8 for an .ort file, got {asked}; export an .onnx file with it instead")
-    made = to_onnx.make(checkpoint_path, target, opset, precision, max_accuracy_drop, data=data)
+    made = to_onnx.make(checkpoint_path, target, config)
     content, operators = convert(made.content)
     pictures, parity = parity_pictures(made.network.config), made.parity
-    if precision == "fp32":
+    if config.precision == "fp32":
         parity = check_parity(content, made.network, pictures)
     else:
         _expect_same_answers(content, made.content, pictures)

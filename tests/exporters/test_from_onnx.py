@@ -61,7 +61,7 @@ def test_an_ort_file_is_said_to_have_been_made_from_another() -> None:
 
 
 def test_weights_in_fewer_bits_do_not_come_back(checkpoint: Path, tmp_path: Path) -> None:
-    to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="int8", max_accuracy_drop=100)
+    to_onnx.export(checkpoint, tmp_path / "small.onnx", to_onnx.ExportConfig(precision="int8", max_accuracy_drop=100))
     with pytest.raises(CheckpointError, match="export it again with --precision fp32"):
         checkpoint_of(tmp_path / "small.onnx")
 

@@ -162,7 +162,7 @@ def test_ranges_come_from_pictures_that_were_learned_from(tmp_path: Path) -> Non
 
 def test_the_file_says_what_it_is_and_is_read(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    written = to_onnx.export(checkpoint, target, precision="w8a8", max_accuracy_drop=100)
+    written = to_onnx.export(checkpoint, target, to_onnx.ExportConfig(precision="w8a8", max_accuracy_drop=100))
     model = model_file.load(target)
     assert model.metadata.parity["stored_weights"]["precision"] == "w8a8"
     assert written.costs["stored_weights"].precision == "w8a8"

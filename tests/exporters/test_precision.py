@@ -121,7 +121,7 @@ def test_models_of_ones_own_pictures_are_judged_on_those(tmp_path: Path) -> None
 
 def test_the_file_says_what_was_stored_and_what_it_cost(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    written = to_onnx.export(checkpoint, target, precision="int8", max_accuracy_drop=100)
+    written = to_onnx.export(checkpoint, target, to_onnx.ExportConfig(precision="int8", max_accuracy_drop=100))
     record = model_file.load(target).metadata.parity["stored_weights"]
     assert record["precision"] == "int8"
     assert record["reduced"] == written.costs["stored_weights"].reduced
@@ -137,14 +137,14 @@ def test_no_file_is_written_when_the_gate_is_closed(
 
     monkeypatch.setattr(to_onnx, "check_accuracy", closed)
     with pytest.raises(ParityError):
-        to_onnx.export(checkpoint, tmp_path / "small.onnx", precision="fp16")
+        to_onnx.export(checkpoint, tmp_path / "small.onnx", to_onnx.ExportConfig(precision="fp16"))
     assert not (tmp_path / "small.onnx").exists()
 
 
 @needs_openvino
 def test_a_file_that_passes_the_gate_may_be_computed_in_bfloat16(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
-    to_onnx.export(checkpoint, target, max_accuracy_drop=100, bfloat16=True)
+    to_onnx.export(checkpoint, target, to_onnx.ExportConfig(max_accuracy_drop=100, bfloat16=True))
     model = model_file.load(target)
     assert model.metadata.parity["bfloat16"]["sequences"] == 400
     assert open_engine(model, "openvino-bfloat16").run(np.zeros((2, 100, 100), np.uint8)).digits.shape == (2, 3)

@@ -16,7 +16,7 @@ from cli import console
 from cli.main import app
 from exporters import to_onnx, to_ort
 from exporters.integers import quantise
-from exporters.to_onnx import Export, Made
+from exporters.to_onnx import Export, ExportConfig, Made
 from exporters.to_ort import convert, export, operators_file
 from rnnspn import contract
 from rnnspn.config import family_config
@@ -135,7 +135,7 @@ def test_a_file_that_computes_with_integers_answers_as_its_onnx_file_does(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(to_onnx, "make", lambda *given, **_: (asked.extend(given), integers)[1])
-    done = export(CHECKPOINT, tmp_path / "model.ort", precision="w8a8", max_accuracy_drop=0.3)
+    done = export(CHECKPOINT, tmp_path / "model.ort", ExportConfig(precision="w8a8", max_accuracy_drop=0.3))
     assert asked[-2:] == ["w8a8", 0.3]
     pictures = np.random.default_rng(1).integers(0, 256, (5, 100, 100), np.uint8)
     ours, theirs = (
@@ -153,7 +153,7 @@ def test_a_conversion_of_integers_that_changes_answers_leaves_no_file(
     monkeypatch.setattr(to_onnx, "make", lambda *_, **__: integers)
     monkeypatch.setattr(to_ort, "convert", lambda _: converted)  # of the network in float32
     with pytest.raises(ParityError, match="converter changed digits by"):
-        export(CHECKPOINT, tmp_path / "model.ort", precision="w8a8")
+        export(CHECKPOINT, tmp_path / "model.ort", ExportConfig(precision="w8a8"))
     assert not list(tmp_path.iterdir())
 
 
@@ -167,7 +167,7 @@ def test_a_conversion_of_integers_that_changes_answers_leaves_no_file(
 )
 def test_fewer_bits_are_refused(tmp_path: Path, asked: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        export(CHECKPOINT, tmp_path / "model.ort", **asked)
+        export(CHECKPOINT, tmp_path / "model.ort", ExportConfig(**asked))
     assert not list(tmp_path.iterdir())
 
 
