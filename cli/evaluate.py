@@ -63,9 +63,14 @@ def evaluate(
     if data is None or data == SYNTHESIS:
         examples = held_out(split, subject.data, subject.model, published=data is None)
     else:
-        examples = labelled_folder(Path(data), subject.model)
-        if subject.data.is_same(DataConfig(source=str(Path(data).absolute()), labels=digest_of(Path(data)))):
-            say(f"{data} looks like what the model learned from: errors on that are no measure", quiet=quiet)
+        there = DataConfig(source=str(Path(data).absolute()), labels=digest_of(Path(data)))
+        if subject.data.validation and subject.data.labels == there.labels:
+            say(f"{data} is what the model learned from: counted is the tenth that was held out", quiet=quiet)
+            examples = labelled_folder(Path(data), subject.model, "validation")
+        else:
+            examples = labelled_folder(Path(data), subject.model)
+            if subject.data.is_same(there):
+                say(f"{data} looks like what the model learned from: errors on that are no measure", quiet=quiet)
     answers = subject.answer(examples.images)
     score = Score.of(answers.digits, examples.labels, subject.model.blank)
     surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]

@@ -1,5 +1,6 @@
 """`rnnspn predict`: read pictures with an exported model."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from rnnspn.alphabet import BLANK
+from rnnspn.data.labels import LABELS
 from rnnspn.errors import ConfigError, InputError, InterruptedRunError
 from rnnspn.inference.providers import Provider
 
@@ -57,7 +59,8 @@ def predict(
         raise ConfigError("--annotate opens pictures in this process, from which --isolate keeps them; leave one out")
     listed = inputs.collect(paths, sys.stdin.buffer)
     if file is not None:
-        output.expect_no_input([file], listed + [path.removeprefix("@") for path in paths])
+        labels = {os.path.join(folder, LABELS) for folder in (*paths, *map(os.path.dirname, listed))}  # noqa: PTH118
+        output.expect_no_input([file], [*listed, *(path.removeprefix("@") for path in paths), *labels])
         if file.suffix.lower() in inputs.SUFFIXES:
             raise InputError(f"expected a file for results with --output, got one that ends as pictures do: {file}")
     form = format_ or results.default_format(file, sys.stdout.isatty())

@@ -109,7 +109,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -
     return Export(target, len(made.content), made.nodes, made.parity, made.costs)
 
 
-def make(checkpoint_path: Path, target: Path, config: ExportConfig) -> Made:
+def make(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -> Made:
     """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
     checkpoint = Checkpoint.load(checkpoint_path)
     learned = checkpoint.config

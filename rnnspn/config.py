@@ -266,6 +266,7 @@ class TrainConfig:
         _expect_between("pictures per epoch", self.epoch_images, 1, 2**40)
         _expect_between("batch", self.batch, 1, 65_536)
         _expect_between("seed", self.seed, 0, 2**32 - 1)
+        _expect_between("patience", self.patience, 1, 1_000_000)
         _expect_one_of("optimiser", self.optimiser, ("rmsprop", "adamw"))
         _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
         _expect_one_of("precision", self.precision, ("fast", "float32", "bfloat16"))

@@ -1,7 +1,8 @@
 """What can go wrong in use: one class per kind, each with the exit code the command line gives it."""
 
 _MEMORY_SIGNS = (
-    *("failed to allocate memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
+    *("failed to allocate memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation"),
+    *("can't start new thread",),
     *("out of memory", "not enough memory", "cudaerrormemoryallocation"),
 )
 
@@ -26,6 +27,10 @@ class CheckpointError(RnnspnError):
 
 class ModelFileError(RnnspnError):
     """An exported model that cannot be read or breaks the contract."""
+
+
+class OutOfMemoryError(RnnspnError, MemoryError):
+    """Too little memory of the processor for a model."""
 
 
 class MissingPackageError(RnnspnError):
@@ -76,6 +81,10 @@ class ImageError(RnnspnError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """Go from process to process."""
+        return type(self), (self.code, str(self))
 
 
 def is_want_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 struct Picture {
@@ -44,9 +45,21 @@ static std::vector<uint8_t> border_of(const Picture &picture) {
     return border;
 }
 
-// A light border means dark ink, and one between light and dark whatever stands out from its surroundings.
+// How far the differences reach to either side that are not too rare to be ink.
+static std::pair<int64_t, int64_t> below_and_above(std::vector<int64_t> differences) {
+    std::sort(differences.begin(), differences.end());
+    const size_t rare = differences.size() / 200;  // specks and highlights
+    return {-differences[rare], differences[differences.size() - 1 - rare]};
+}
+
+static std::vector<int64_t> differences_from(int paper, const Picture &picture) {
+    std::vector<int64_t> differences(picture.levels.begin(), picture.levels.end());
+    for (auto &difference : differences) difference -= paper;
+    return differences;
+}
+
+// Ink is what stands out: from the border's level, or, where that is between light and dark, from its surroundings.
 static bool is_on_light(int paper, const Picture &picture) {
-    if (paper < 64 || paper >= 192) return paper > 127;
     const int64_t height = picture.height, width = picture.width, reach = std::min(height, width) / 8;
     std::vector<int64_t> outstanding;
     for (int64_t y = 0; y < height; y++)
@@ -59,9 +72,8 @@ static bool is_on_light(int paper, const Picture &picture) {
                                                         std::clamp<int64_t>(j, 0, width - 1))];
             outstanding.push_back(difference);
         }
-    std::sort(outstanding.begin(), outstanding.end());
-    const size_t rare = outstanding.size() / 200;  // specks and highlights
-    const int64_t below = -outstanding[rare], above = outstanding[outstanding.size() - 1 - rare];
+    const bool between = paper >= 64 && paper < 192;
+    const auto [below, above] = below_and_above(between ? outstanding : differences_from(paper, picture));
     return std::max(below, above) > 2 * std::min(below, above) ? below > above : paper > 127;
 }
 
@@ -73,7 +85,11 @@ static void prepare(Picture &picture) {
     border = border_of(picture);
     const int middle = border[border.size() / 2 - 1], quarter = border[border.size() * 3 / 4];
     const int paper = quarter - middle > 64 ? middle : quarter;
-    if (paper == 0 || middle >= 192) return;
+    if (paper == 0) return;
+    if (middle >= 192) {
+        const auto [below, above] = below_and_above(differences_from(middle, picture));
+        if (below >= above) return;  // not the background that was promised
+    }
     const double range = std::max(*std::max_element(picture.levels.begin(), picture.levels.end()) - paper, 85);
     for (auto &level : picture.levels) level = uint8_t(std::clamp((level - paper) * 255 / range, 0.0, 255.0) + 0.5);
 }

@@ -38,26 +38,37 @@ function prepared(levels, height, width) {
   const middle = () => border((count) => count / 2 - 1);
   if (isOnLight(middle(), levels, height, width)) levels = levels.map((level) => 255 - level);
   let paper = border((count) => Math.floor((count * 3) / 4));
-  if (paper - middle() > 64) paper = middle();
-  if (paper === 0 || middle() >= 192) return levels;
+  const centre = middle();
+  if (paper - centre > 64) paper = centre;
+  if (paper === 0) return levels;
+  if (centre >= 192) {
+    const [below, above] = standingOut(levels, (level) => level - centre);
+    if (below >= above) return levels; // not the background that was promised
+  }
   const range = Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
   return levels.map((level) => Math.round(Math.min(Math.max(((level - paper) * 255) / range, 0), 255)));
 }
 
-// A light border means dark ink, and one between light and dark whatever stands out from its surroundings.
+// How far the levels reach to either side that are not too rare to be ink.
+function standingOut(levels, difference) {
+  const ordered = Float64Array.from(levels, difference).sort();
+  const rare = Math.floor(ordered.length / 200); // specks and highlights
+  return [-ordered[rare], ordered.at(-1 - rare)];
+}
+
+// Ink is what stands out: from the border's level, or, where that is between light and dark, from its surroundings.
 function isOnLight(paper, levels, height, width) {
-  if (paper < 64 || paper >= 192) return paper > 127;
   const reach = Math.floor(Math.min(height, width) / 8);
   const within = (at, size) => Math.min(Math.max(at, 0), size - 1);
-  const outstanding = Float64Array.from(levels, (level, at) => {
+  const outstanding = (level, at) => {
     const [y, x] = [Math.floor(at / width), at % width];
     let difference = 0;
     for (let i = y - reach; i <= y + reach; i++)
       for (let j = x - reach; j <= x + reach; j++) difference += level - levels[within(i, height) * width + within(j, width)];
     return difference;
-  }).sort();
-  const rare = Math.floor(outstanding.length / 200); // specks and highlights
-  const [below, above] = [-outstanding[rare], outstanding.at(-1 - rare)];
+  };
+  const between = paper >= 64 && paper < 192;
+  const [below, above] = standingOut(levels, between ? outstanding : (level) => level - paper);
   return Math.max(below, above) > 2 * Math.min(below, above) ? below > above : paper > 127;
 }
 

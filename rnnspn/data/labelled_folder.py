@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rnnspn.alphabet import BLANK, described
 from rnnspn.config import ModelConfig
 from rnnspn.data.examples import Examples
-from rnnspn.data.labels import PLACES, Row, expect_none, key_of, rows_of
+from rnnspn.data.labels import PLACES, Row, expect_none, key_of, rows_of, shown
 from rnnspn.errors import ImageError, InputError
 from rnnspn.inference import images as pictures
 from rnnspn.inference import inputs
@@ -80,7 +80,7 @@ def _classes(rows: list[Row], folder: Path, model: ModelConfig) -> NDArray[np.in
         padded = row.label.ljust(model.steps, BLANK)
         if BLANK in row.label or len(padded) != model.steps or not set(padded) <= known:
             read = described(model.steps, model.alphabet)
-            faults.append((row.line, f"expected {read}, which the model reads; got {row.label!r}"))
+            faults.append((row.line, f"expected {read}, which the model reads; got {shown(row.label)}"))
         else:
             classes.append([model.alphabet.index(one) for one in padded])
     expect_none(faults, folder)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,10 @@ PLACES = ("x1", "y1", "x2", "y2")
 """Columns that may follow: the centres of the first and the last character, in pixels of the picture as displayed."""
 _EXPECTED = f"a CSV file with the header {','.join(HEADER)}, which {','.join(PLACES)} may follow"
 _SEPARATORS = ",;\t"
+_SAID = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+"""A first line that names what stands between the columns."""
+_SHOWN = 40
+"""Characters of a label that a message shows."""
 _HELD_OUT = 0.1
 _NAMED = 5
 """Other lines with faults that are named beside the first."""
@@ -100,7 +105,7 @@ def labels_of(folder: Path) -> Labels:
     faults = [
         (
             row.line,
-            f"expected up to {MAX_STEPS} characters that can be printed, none of them {BLANK}; got {row.label!r}",
+            f"expected up to {MAX_STEPS} characters that can be printed, none of them {BLANK}; got {shown(row.label)}",
         )
         for row in rows
         if len(row.label) > MAX_STEPS or BLANK in row.label or not row.label.isprintable()
@@ -144,6 +149,11 @@ def rows_of(folder: Path, split: str | None) -> list[Row]:
         raise DataError(f"{folder / LABELS}: expected two pictures or more, one of them to validate on")
     chosen = _held_out(rows)
     return [row for row in rows if (row.key in chosen) == (split == "validation")]
+
+
+def shown(label: str) -> str:
+    """Return a label as a message shows it."""
+    return repr(label) if len(label) <= _SHOWN else f"{label[:_SHOWN]!r} and more"
 
 
 def expect_none(faults: Sequence[tuple[int, str]], folder: Path) -> None:
@@ -192,7 +202,7 @@ def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
         while names and not names[-1]:  # what spreadsheets leave behind
             names.pop()
         columns = HEADER + PLACES if set(PLACES) & set(names) else HEADER
-        if not set(columns) <= set(names) or len(set(names)) < len(names):
+        if not set(columns) <= set(names) or len(set(named := [*filter(None, names)])) < len(named):
             raise DataError(f"{path}: expected {_EXPECTED}; got {','.join(header)!r}")
         where = [names.index(name) for name in columns]
         rows = [_row(folder, line, [cells[index] for index in where]) for line, cells in _whole(lines, names, folder)]
@@ -209,7 +219,7 @@ def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
             )
         if str(before.place) != str(row.place):  # NaN, where a line does not say, is no number that equals itself
             raise DataError(f"{path}, line {row.line}: {row.name} has other places here than in line {before.line}")
-    return rows, tuple(name for name in names if name not in columns)
+    return rows, tuple(name for name in names if name and name not in columns)
 
 
 def _text(folder: Path) -> str:
@@ -235,10 +245,28 @@ def _text(folder: Path) -> str:
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line that is not empty."""
-    first = text.lstrip().partition("\n")[0]
-    separator = max(_SEPARATORS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    return ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
+    stream, number = io.StringIO(text, newline=""), 1
+    if said := _SAID.match(text):  # which spreadsheets understand
+        stream.readline()
+        number, separator = 2, said[1]
+    else:
+        separator = _separator(text.lstrip().partition("\n")[0])
+    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
+    first = number
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield number, cells  # where it begins: a quotation mark that is never closed goes on to the end
+        number = first + reader.line_num
+
+
+def _separator(header: str) -> str:
+    """Return what stands between the columns of a header: what makes it one, else what there is most of."""
+
+    def rank(separator: str) -> tuple[bool, int]:
+        names = {name.strip().lower() for cells in csv.reader([header], delimiter=separator) for name in cells}
+        return set(HEADER) <= names, header.count(separator)
+
+    return max(_SEPARATORS, key=rank)
 
 
 def _whole(lines: Iterator[tuple[int, list[str]]], names: list[str], folder: Path) -> Iterator[tuple[int, list[str]]]:
@@ -254,6 +282,8 @@ def _row(folder: Path, line: int, cells: list[str]) -> Row:
     where = f"{folder / LABELS}, line {line}"
     if not name.strip():
         raise DataError(f"{where}: expected the path of a picture; got none")
+    if Path(name).is_relative_to(folder.absolute()):
+        name = str(Path(name).relative_to(folder.absolute()))
     label = unicodedata.normalize("NFC", label.strip())
     if not any(text.strip() for text in places):
         return Row(line, name, label, (math.nan,) * len(PLACES))

@@ -82,7 +82,8 @@ def load_mnist() -> Mnist:
             images = np.concatenate([train_images[16:], test_images[16:]])  # after the IDX headers
             return Mnist(images.reshape(-1, 28, 28), np.concatenate([train_labels[8:], test_labels[8:]]))
     raise DataError(
-        f"MNIST is neither in {_CHECKOUT} nor in {cache_folder()}; run 'rnnspn data fetch' where there is a network"
+        f"MNIST is neither in {_CHECKOUT} nor in {cache_folder()}; run 'rnnspn data fetch' where there is a network, "
+        "or copy the repository's assets/mnist to the latter"
     )
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rnnspn import contract
 from rnnspn.errors import is_want_of_memory
+from rnnspn.inference.forks import renewed_in_forks
 from rnnspn.inference.pinned import pinned
 
 if TYPE_CHECKING:
@@ -39,15 +40,33 @@ _UNRECORDED = "-1"
 """The runtime's name for a run whose kernels are not recorded."""
 
 _Value = TypeVar("_Value")
-_DEVICE = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-device")
-_COMING_BACK = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-coming-back")
-_COPYING = threading.Lock()
-"""Held by who copies to the device or from it, and by who records."""
+
+
+class _Device:
+    """Who does what of the work with a GPU, in all of the process.
+
+    Attributes:
+        runs: The thread that runs sessions, and makes them.
+        returns: The thread that copies from the device.
+        copying: Held by who copies, to the device or from it, and by who records kernels.
+    """
+
+    def __init__(self) -> None:
+        renewed_in_forks(self)
+
+    def renew(self) -> None:
+        """Begin with new threads."""
+        self.runs = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-device")
+        self.returns = ThreadPoolExecutor(1, thread_name_prefix="rnnspn-returns")
+        self.copying = threading.Lock()
+
+
+_DEVICE = _Device()
 
 
 def on_device(work: Callable[[], _Value]) -> _Value:
     """Do what runs on a GPU when nothing else runs there."""
-    return _DEVICE.submit(work).result()
+    return _DEVICE.runs.submit(work).result()
 
 
 class _Buffers(NamedTuple):
@@ -80,11 +99,11 @@ class BufferedSession:
 
     def __init__(self, session: "InferenceSession", device: str) -> None:
         self.session = session
-        self._device = device
+        self._device = _DEVICE
+        self._where = device
         self._free: dict[int, SimpleQueue[_Buffers]] = {}
         self._sizes: tuple[int, ...] = SIZES  # those that have fitted into memory, or may
         self._names = itertools.count(1)
-        self._thread = _DEVICE
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return the outputs, by name, of uint8 (N, H, W)."""
@@ -101,17 +120,19 @@ class BufferedSession:
         free = self._free[size]
         buffers = free.get()
         try:
-            self._thread.submit(self._work_on, buffers).result()
+            self._device.runs.submit(self._work_on, buffers).result()
         finally:
             free.put(buffers)
 
     def _size_for(self, count: int) -> int:
         """Return the size of buffers for all of so many pictures, or for as many of them as go together."""
-        *smaller, largest = self._sizes
-        if largest == SIZES[-1] and count <= largest // 2:  # more than half empty, those cost more
-            largest = smaller[-1]
-        size = next((size for size in smaller if count <= size), largest)
-        return size if size in self._free else self._thread.submit(self._fitting, size).result()
+        while True:
+            *smaller, largest = self._sizes
+            if smaller and largest == SIZES[-1] and count <= largest // 2:  # more than half empty, those cost more
+                largest = smaller[-1]
+            size = next((size for size in smaller if count <= size), largest)
+            if size in self._free or self._device.runs.submit(self._fits, size).result():
+                return size
 
     def _submit(self, size: int, images: NDArray[np.uint8]) -> "Future[dict[str, NDArray[Any]]]":
         """Copy pictures to the device as soon as buffers are free; return what will come back."""
@@ -119,29 +140,40 @@ class BufferedSession:
         buffers = free.get()
         try:
             buffers.staged[: len(images)] = images
-            with _COPYING:
+            with self._device.copying:
                 buffers.images.update_inplace(buffers.staged)
-            worked = self._thread.submit(self._work_on, buffers)
-            return _COMING_BACK.submit(_come_back, worked, buffers, len(images), free)
+            worked = self._device.runs.submit(self._work_on, buffers)
         except BaseException:
             free.put(buffers)
             raise
+        return self._device.returns.submit(self._come_back, worked, buffers, len(images), free)
 
     def _work_on(self, buffers: _Buffers) -> None:
         self.session.run_with_iobinding(buffers.binding, buffers.options)
 
-    def _fitting(self, size: int) -> int:
-        """Make the buffers of a size when they are first needed, or the largest that fit into memory; return which."""
-        size = min(size, self._sizes[-1])
-        while size not in self._free:
-            try:
-                self._free[size] = self._recorded(size)
-            except Exception as error:
-                smaller = tuple(other for other in self._sizes if other < size)
-                if not smaller or not is_want_of_memory(error):
-                    raise
-                self._sizes, size = smaller, smaller[-1]
-        return size
+    def _come_back(
+        self, worked: "Future[None]", buffers: _Buffers, count: int, free: "SimpleQueue[_Buffers]"
+    ) -> dict[str, NDArray[Any]]:
+        """Copy the outputs of so many pictures from the device once they are there, and free the buffers."""
+        try:
+            worked.result()
+            with self._device.copying:
+                return {name: value.numpy()[:count].copy() for name, value in buffers.outputs.items()}
+        finally:
+            free.put(buffers)
+
+    def _fits(self, size: int) -> bool:
+        """Make the buffers of a size when they are first needed; where memory is wanting, do without that size."""
+        if size in self._free or size not in self._sizes:  # another thread came first
+            return size in self._free
+        try:
+            self._free[size] = self._recorded(size)
+        except Exception as error:
+            others = tuple(other for other in self._sizes if other < size or other in self._free)
+            if not others or not is_want_of_memory(error):
+                raise
+            self._sizes = others
+        return size in self._free
 
     def _recorded(self, size: int) -> "SimpleQueue[_Buffers]":
         """Make the sets of buffers of a size and record the kernels on each.
@@ -154,7 +186,7 @@ class BufferedSession:
         unrecorded = RunOptions()
         unrecorded.add_run_config_entry("gpu_graph_id", _UNRECORDED)
         free: SimpleQueue[_Buffers] = SimpleQueue()
-        with _COPYING:
+        with self._device.copying:
             self.session.run_with_iobinding(sets[0].binding, unrecorded)
             for buffers in sets:
                 self._work_on(buffers)
@@ -166,11 +198,11 @@ class BufferedSession:
 
         (given,) = self.session.get_inputs()
         shape = (size, *given.shape[1:])
-        staged = pinned(shape) if self._device == "cuda" else np.zeros(shape, np.uint8)
-        images = OrtValue.ortvalue_from_numpy(staged, self._device)
+        staged = pinned(shape) if self._where == "cuda" else np.zeros(shape, np.uint8)
+        images = OrtValue.ortvalue_from_numpy(staged, self._where)
         outputs = {
             output.name: OrtValue.ortvalue_from_shape_and_type(
-                [size, *output.shape[1:]], _TYPES[output.type], self._device
+                [size, *output.shape[1:]], _TYPES[output.type], self._where
             )
             for output in self.session.get_outputs()
         }
@@ -181,15 +213,3 @@ class BufferedSession:
         options = RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(next(self._names)))
         return _Buffers(staged, images, outputs, binding, options)
-
-
-def _come_back(
-    worked: "Future[None]", buffers: _Buffers, count: int, free: "SimpleQueue[_Buffers]"
-) -> dict[str, NDArray[Any]]:
-    """Copy the outputs of so many pictures from the device once they are there, and free the buffers."""
-    try:
-        worked.result()
-        with _COPYING:
-            return {name: value.numpy()[:count].copy() for name, value in buffers.outputs.items()}
-    finally:
-        free.put(buffers)

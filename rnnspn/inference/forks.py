@@ -1,12 +1,29 @@
-"""Room for a number of threads, which a forked process finds empty: the threads that were in it are not there."""
+"""What has to be new in a forked process, as the threads that it counts on, or waits for, are not there."""
 
 import os
 import threading
+from typing import Protocol
 from weakref import WeakSet
 
 
+class Renewable(Protocol):
+    """Something that can begin anew."""
+
+    def renew(self) -> None:
+        """Forget all threads."""
+
+
+_ALL: "WeakSet[Renewable]" = WeakSet()
+
+
+def renewed_in_forks(one: Renewable) -> None:
+    """Let something begin anew, now and in every process that is forked off."""
+    one.renew()
+    _ALL.add(one)
+
+
 class Room:
-    """A semaphore that is new in a forked process.
+    """A semaphore that a forked process finds empty.
 
     Args:
         places: Threads that may be in it at a time.
@@ -14,12 +31,11 @@ class Room:
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self.clear()
-        _ROOMS.add(self)
+        renewed_in_forks(self)
 
-    def clear(self) -> None:
+    def renew(self) -> None:
         """Forget all who are in it."""
-        self._semaphore = threading.Semaphore(self._places)
+        self._semaphore, self._narrowing = threading.Semaphore(self._places), threading.Lock()
 
     def enter(self) -> None:
         """Wait for a place and take it."""
@@ -29,6 +45,14 @@ class Room:
         """Give a place back."""
         self._semaphore.release()
 
+    def narrow(self) -> bool:
+        """Give up the place that one is in, for good; not the last one, and then say so."""
+        with self._narrowing:
+            if self._places == 1:
+                return False
+            self._places -= 1
+            return True
+
     def __enter__(self) -> None:
         self.enter()
 
@@ -36,13 +60,10 @@ class Room:
         self.leave()
 
 
-_ROOMS: "WeakSet[Room]" = WeakSet()
-
-
-def _clear_all() -> None:
-    for room in _ROOMS:
-        room.clear()
+def _renew_all() -> None:
+    for one in _ALL:
+        one.renew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_clear_all)
+    os.register_at_fork(after_in_child=_renew_all)

@@ -25,7 +25,7 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image |
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
 _BETWEEN = range(64, 192)
-"""Levels of a background whose ink may be darker or lighter: what stands out from its surroundings decides."""
+"""Levels of a background on which ink is what stands out from its surroundings; on others, from the background."""
 _AROUND = 8
 """Surroundings reach as far as the picture's smaller side in so many parts."""
 _RARE = 200
@@ -175,9 +175,9 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
         decoded: The picture.
         height: Input height H in pixels.
         width: Input width W in pixels.
-        polarity: `dark-on-light`, `light-on-dark`, or `auto`: a light border means dark ink, and one between light and
-            dark whatever stands out from its surroundings; where it is transparent, the background is what contrasts
-            with the visible part.
+        polarity: `dark-on-light`, `light-on-dark`, or `auto`: ink is what stands out, and where that is not clear a
+            light border means dark ink; where it is transparent, the background is what contrasts with the visible
+            part.
     """
     expect_polarity(polarity)
     placement = Placement.fitting(decoded.width, decoded.height, width, height)
@@ -220,14 +220,19 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
         visible = cover.sum(dtype=np.int64)
         return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
     paper = int(_border(levels)[levels.shape[0] + levels.shape[1] - 1])
-    if paper in _BETWEEN and cover is None:
-        rare = levels.size // _RARE
-        low, high = rare, levels.size - 1 - rare
-        outstanding = np.partition(_outstanding(levels), (low, high), axis=None)
-        below, above = -int(outstanding[low]), int(outstanding[high])
+    if 0 < paper < 255 and cover is None:
+        below, above = _below_and_above(_outstanding(levels) if paper in _BETWEEN else levels - np.int32(paper))
         if max(below, above) > 2 * min(below, above):
             return below > above
     return paper > 127
+
+
+def _below_and_above(differences: NDArray[np.int32]) -> tuple[int, int]:
+    """Return how far the levels reach to either side that are not too rare to be ink."""
+    rare = differences.size // _RARE
+    low, high = rare, differences.size - 1 - rare
+    ordered = np.partition(differences, (low, high), axis=None)
+    return -int(ordered[low]), int(ordered[high])
 
 
 def _outstanding(levels: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -251,8 +256,12 @@ def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     middle, paper = (int(border[index]) for index in (border.size // 2 - 1, border.size * 3 // 4))
     if paper - middle > _SHADE:
         paper = middle
-    if paper == 0 or middle >= _BETWEEN.stop:  # black already, or not the background that the polarity promised
+    if paper == 0:
         return levels
+    if middle >= _BETWEEN.stop:
+        below, above = _below_and_above(levels - np.int32(middle))
+        if below >= above:  # not the background that the polarity promised
+            return levels
     span = max(int(levels.max()) - paper, _LEAST_CONTRAST)
     stretched: NDArray[np.uint8] = (np.clip((levels - float(paper)) * 255 / span, 0, 255) + 0.5).astype(np.uint8)
     return stretched

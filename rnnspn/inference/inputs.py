@@ -37,7 +37,8 @@ def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
         Paths as `os.fsdecode` makes them: any bytes survive.
 
     Raises:
-        InputError: A named path or list is missing, a pattern matches nothing, or there is no picture at all.
+        InputError: A named path or list is missing, a list is no list, a pattern matches nothing, or there is no
+            picture at all.
     """
     given = list(arguments)
     expanded = [path for argument in given for path in _expanded(argument, stdin)]
@@ -60,13 +61,13 @@ def collect(arguments: Iterable[str], stdin: BinaryIO) -> list[str]:
 
 def _expanded(argument: str, stdin: BinaryIO) -> list[str]:
     if argument == "-":
-        return _lines(stdin.read())
+        return _lines(stdin.read(), "the standard input")
     if os.path.lexists(argument):
         return [argument]
     if argument.startswith("@"):
         try:
             with open(argument[1:], "rb") as file:
-                return _lines(file.read())
+                return _lines(file.read(), argument[1:])
         except OSError as error:
             raise InputError(f"cannot read the list {argument[1:]}: {error.strerror}; name a readable file") from None
     if glob.has_magic(argument):
@@ -116,8 +117,12 @@ def _identity(path: str) -> str:
     return os.path.abspath(path)
 
 
-def _lines(data: bytes) -> list[str]:
+def _lines(data: bytes, name: str) -> list[str]:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as some shells of Windows write
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
     data = data.removeprefix(codecs.BOM_UTF8)  # which some editors put there
+    if b"\0\0" in data:  # a path of no letters: a picture, say
+        raise InputError(f"expected a list of paths, one a line, in {name}; got something else")
     lines = data.split(b"\0") if b"\0" in data else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(line) for line in lines if line]
 

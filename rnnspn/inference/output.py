@@ -38,6 +38,8 @@ def destination(output: Path | None, *, resume: bool = False) -> Iterator[Binary
         try:
             with output.open("wb") as stream:
                 yield stream
+        except BrokenPipeError:
+            raise ClosedPipeError("the reader of the results went away") from None
         except OSError as error:
             raise _cannot_write(output, error) from error
         return

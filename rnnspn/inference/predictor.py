@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rnnspn.alphabet import spelled
 from rnnspn.errors import ImageError
 from rnnspn.inference import images, isolation, model_file, session
+from rnnspn.inference.cores import available_cores
 from rnnspn.inference.forks import Room
 from rnnspn.inference.images import Fitted, Placement, Polarity, Source
 from rnnspn.inference.isolation import Load
@@ -150,10 +151,12 @@ class Predictor:
         with contextlib.ExitStack() as stack:
             if isolated:
                 borrowed = stack.enter_context(isolation.Decoders(height, width, polarity)).borrowed
+                workers = available_cores()  # each has a decoder of its own
             else:
                 borrowed = functools.partial(self._loading, height, width, polarity)
+                workers = self.engine.workers
             yield from self._in_order(
-                paths, lambda batch, stopped: self._records(batch, borrowed, stopped, polarity), first
+                paths, lambda batch, stopped: self._records(batch, borrowed, stopped, polarity), first, workers
             )
 
     @contextlib.contextmanager
@@ -185,9 +188,10 @@ class Predictor:
         items: Sequence[_Item] | NDArray[np.uint8],
         work: Callable[[list[_Item], threading.Event], _Result],
         first: int = 0,
+        workers: int = 0,
     ) -> Generator[_Result, None, None]:
-        """Do the work in batches on the engine's workers and give the results in order, a bounded number ahead."""
-        engine, size = self.engine, self.batch_size(len(items))
+        """Do the work in batches on the engine's workers, or more, and give the results in order, a few ahead."""
+        workers, size = max(workers, self.engine.workers), self.batch_size(len(items))
         source: Iterator[_Item] = itertools.islice(items, first, None)
         stopped = threading.Event()
         pending: deque[Future[_Result]] = deque()
@@ -197,11 +201,11 @@ class Predictor:
             pending.popleft()
             return result
 
-        pool = ThreadPoolExecutor(engine.workers, thread_name_prefix="rnnspn")
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="rnnspn")
         try:
             while batch := list(itertools.islice(source, size)):
                 pending.append(pool.submit(work, batch, stopped))
-                if len(pending) >= _WINDOW * engine.workers:
+                if len(pending) >= _WINDOW * workers:
                     yield next_done()
             while pending:
                 yield next_done()

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
+from rnnspn.errors import MissingPackageError, ModelFileError, OutOfMemoryError, ProviderError, is_want_of_memory
 from rnnspn.inference import pinned
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.layout import channel_block, filled
@@ -57,6 +57,7 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
         ModelFileError: ONNX Runtime refuses the model.
+        OutOfMemoryError: There is too little memory for the model.
         ProviderError: The provider cannot run here; the message says what to do.
     """
     runtime = onnxruntime()
@@ -74,6 +75,8 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
         model = filled(model, block)
         return runtime.InferenceSession(model, options, providers=[_FULL_NAMES["cpu"]], enable_fallback=False)
     except Exception as error:
+        if is_want_of_memory(error):
+            raise want_of_memory(path, error) from error
         raise ModelFileError(f"{path}: ONNX Runtime refuses it: {one_line(error)}; export it again") from error
 
 
@@ -207,5 +210,10 @@ def onnxruntime() -> Any:
 
 
 def one_line(error: Exception) -> str:
-    """Return what an exception says in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
+    """Return what an exception says in one line of at most 300 characters, or its class where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def want_of_memory(path: Path, error: Exception) -> OutOfMemoryError:
+    """Return the error for a model that there is too little memory for."""
+    return OutOfMemoryError(f"there is too little memory for {path} ({one_line(error)}); take a smaller network")

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnspn import contract
-from rnnspn.errors import ModelFileError, ProviderError, is_want_of_memory
+from rnnspn.errors import ModelFileError, OutOfMemoryError, ProviderError, is_want_of_memory
 from rnnspn.inference.buffers import BufferedSession, on_device
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.forks import Room
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session
+from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session, want_of_memory
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -28,7 +28,7 @@ _Runner = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 """Takes uint8 (N, H, W), gives the outputs by name; one thread may call it at a time."""
 
 _CUDA_WORKERS = 3
-"""While one waits for the device, the others decode."""
+"""While one waits for the device, one fills buffers, and one decodes or makes readings of what came back."""
 
 
 class Outputs(NamedTuple):
@@ -94,6 +94,7 @@ class Engine:
 
         Raises:
             ModelFileError: The model fails while it runs, or its outputs break the contract.
+            OutOfMemoryError: There is too little memory for one picture.
             ProviderError: The same on another provider than the CPU.
             ValueError: The pictures are not as the model takes them.
         """
@@ -103,6 +104,8 @@ class Engine:
             outputs = runner(images)
         except Exception as error:
             if len(images) == 1 or not is_want_of_memory(error):
+                if self.provider == "cpu" and is_want_of_memory(error):
+                    raise want_of_memory(self.model.path, error) from error
                 failure = ModelFileError if self.provider == "cpu" else ProviderError
                 raise failure(
                     f"{self.model.path} failed while running on {self.provider}: {one_line(error)}"
@@ -115,10 +118,13 @@ class Engine:
     def expect(self, images: NDArray[np.uint8]) -> None:
         """Raise ValueError where pictures are not as the model takes them."""
         size = self.model.metadata.height, self.model.metadata.width
-        if images.dtype != np.uint8 or images.shape[1:] != size or not len(images):
-            raise ValueError(
-                f"expected pictures, uint8 (N, {size[0]}, {size[1]}), one or more; got {images.dtype} {images.shape}"
-            )
+        if not isinstance(images, np.ndarray):
+            got = type(images).__name__
+        elif images.dtype != np.uint8 or images.shape[1:] != size or not len(images):
+            got = f"{images.dtype} {images.shape}"
+        else:
+            return
+        raise ValueError(f"expected pictures, uint8 (N, {size[0]}, {size[1]}), one or more; got {got}")
 
     def _run_halves(self, images: NDArray[np.uint8]) -> Outputs:
         half = len(images) // 2
@@ -131,14 +137,19 @@ class Engine:
     def _take(self) -> _Runner:
         if self._shared:
             return self._idle[0]
-        self._room.enter()
-        with contextlib.suppress(IndexError):
-            return self._idle.pop()
-        try:
-            return _open(self.model, self.provider)
-        except BaseException:
-            self._room.leave()
-            raise
+        while True:
+            self._room.enter()
+            try:
+                with contextlib.suppress(IndexError):
+                    return self._idle.pop()
+                return _open(self.model, self.provider)
+            except OutOfMemoryError:  # no further session: wait for one of those that there are
+                if not self._room.narrow():
+                    self._room.leave()
+                    raise
+            except BaseException:
+                self._room.leave()
+                raise
 
     def _give_back(self, runner: _Runner) -> None:
         if not self._shared:

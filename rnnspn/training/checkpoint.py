@@ -7,6 +7,8 @@ A run folder holds
     checkpoint.safetensors   the whole state and the configurations, to go on from
     model.safetensors        the weights that validation chose, to evaluate and export
     test.jsonl               one line per look at the test set
+    curves.png               errors by epoch
+    attention.png            where it looks
     .lock                    held by the one process that writes
 """
 
@@ -32,6 +34,10 @@ CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "checkpoint.safetensors"
 TEST_LOG = "test.jsonl"
+METRICS_FILE = "metrics.jsonl"
+CURVES_FILE, ATTENTION_FILE = "curves.png", "attention.png"
+FILES = (CONFIG_FILE, METRICS_FILE, STATE_FILE, MODEL_FILE, TEST_LOG, CURVES_FILE, ATTENTION_FILE)
+"""What a run replaces."""
 LOCK_FILE = ".lock"
 
 

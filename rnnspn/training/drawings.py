@@ -11,6 +11,7 @@ from torch import Tensor
 from rnnspn.alphabet import spelled
 from rnnspn.figures import draw_attention, draw_curves
 from rnnspn.models.networks import Network
+from rnnspn.training.checkpoint import ATTENTION_FILE, CURVES_FILE
 from rnnspn.training.evaluation import answer, as_input
 
 _SECONDS = 30.0
@@ -44,7 +45,7 @@ class Drawings:
         Raises:
             OutputError: The run folder cannot be written.
         """
-        draw_curves(epochs, self.folder / "curves.png")
+        draw_curves(epochs, self.folder / CURVES_FILE)
         self._draw_attention(network, images)
         self._drawn = time.monotonic()
 
@@ -58,5 +59,5 @@ class Drawings:
             crops.reshape(len(images), -1, *model.glimpse_size).cpu().numpy(),
             None if theta is None else theta.cpu().numpy(),
             read,
-            self.folder / "attention.png",
+            self.folder / ATTENTION_FILE,
         )

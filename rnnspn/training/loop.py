@@ -11,7 +11,15 @@ import torch
 from rnnspn.errors import CheckpointError, OutputError
 from rnnspn.files import remove_unfinished, reserved, write_text
 from rnnspn.training.batches import Batches, Pictures, ahead
-from rnnspn.training.checkpoint import CONFIG_FILE, LOCK_FILE, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
+from rnnspn.training.checkpoint import (
+    CONFIG_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    STATE_FILE,
+    Checkpoint,
+    RunConfig,
+)
 from rnnspn.training.drawings import Drawings
 from rnnspn.training.evaluation import score_network
 from rnnspn.training.learner import Learner, expect_finite
@@ -197,7 +205,7 @@ class Trainer:
         tally.loss_sum, tally.wrong = 0.0, 0.0
         if not self.processes.writes:
             return kept
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
+        write_text(self.folder / METRICS_FILE, "".join(json.dumps(epoch) + "\n" for epoch in tally.epochs))
         self.observer.on_epoch(record)
         return kept
 

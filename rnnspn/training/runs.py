@@ -10,7 +10,7 @@ from rnnspn.alphabet import BLANK
 from rnnspn.config import AUTHORS_2015, SIZES, SYNTHESIS, DataConfig, ModelConfig, TrainConfig, family_config, to_dict
 from rnnspn.data.labels import digest_of, labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
-from rnnspn.training.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
+from rnnspn.training.checkpoint import FILES, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.recipes import default_source, train_config
 
 RUNS = Path("runs")
@@ -127,11 +127,13 @@ def new_folder(wanted: Path | None, config: RunConfig) -> Path:
     """Return the folder of a new run: the one wanted, else the first free name under `runs/`.
 
     Raises:
-        OutputError: The folder wanted already holds a run.
+        OutputError: The folder wanted already holds a run, or a file of another kind that a run would replace.
     """
     if wanted is not None:
         if any((wanted / name).exists() for name in (STATE_FILE, MODEL_FILE)):
             raise OutputError(f"{wanted} already holds a run; add --resume to go on with it, or choose another --out")
+        if foreign := next(filter(Path.exists, (wanted / name for name in FILES)), None):
+            raise OutputError(f"training would replace {foreign}, which is no run's; choose another --out")
         return wanted
     model = config.model
     sizes = [size for size, values in SIZES.items() if values and values.items() <= to_dict(model).items()]

@@ -188,6 +188,15 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly(pictures, model_path):
         assert process.wait(60) == 141
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no such name for it")
+def test_a_reader_that_closes_the_pipe_ends_it_quietly_under_its_other_name(pictures, model_path):
+    command = _command("predict", pictures, "--model", model_path, "-q", "--output", "/dev/stdout", "--format", "csv")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
+
+
 @pytest.mark.parametrize("to_file", [False, True])
 def test_an_interruption_keeps_what_is_done_and_exits_130(pictures, model_path, tmp_path, to_file):
     many = tmp_path / "many"
@@ -310,6 +319,16 @@ def test_neither_model_nor_list_is_written_over(run, pictures, model_path):
         before = target.read_bytes()
         _assert_one_line(run(*arguments, "-q"), 5, f"{target.name}: it is one of the files to read; choose another")
         assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("named", ["the folder", "a picture in it"])
+def test_the_labels_of_pictures_are_not_written_over(run, pictures, model_path, named):
+    labels = pictures / "labels.csv"
+    labels.write_text("path,label\ngood.png,123\n")
+    given = pictures if named == "the folder" else pictures / "good.png"
+    result = run("predict", given, "--model", model_path, "--format", "csv", "-q", "--output", labels)
+    _assert_one_line(result, 5, "labels.csv: it is one of the files to read; choose another place")
+    assert labels.read_text().endswith(",123\n")
 
 
 def test_isolated_pictures_are_not_drawn(run, pictures, model_path, tmp_path):

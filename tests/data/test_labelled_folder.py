@@ -20,6 +20,7 @@ from rnnspn.errors import DataError
 
 RNN = family_config("rnn-spn")
 TWO = family_config("rnn-spn", steps=2)
+TWO_LETTERS = family_config("rnn-spn", steps=2, alphabet="AB")
 
 
 def test_a_folder_of_samples_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -282,6 +283,39 @@ def test_rows_that_a_spreadsheet_leaves_empty_are_passed_over(tmp_path: Path) ->
     labels = tmp_path / "labels.csv"
     labels.write_text(labels.read_text() + "\n,\n , \n")
     assert labels_of(tmp_path).pictures == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,label\n0.png, "AB"\n1.png, "BA"\n',
+        "sep=;\r\npath;label\r\n0.png;AB\r\n1.png;BA\r\n",
+        "SEP=|\npath|label\n0.png|AB\n1.png|BA\n",
+        "path,label,,,note\n0.png,AB,,,\n1.png,BA,,,\n",
+        'path;label;"seen, or not, by whom, when"\n0.png;AB;\n1.png;BA;\n',
+    ],
+    ids=["blank after the comma", "sep=;", "SEP=|", "columns without a name", "commas in a name"],
+)
+def test_labels_are_read_as_people_write_them(tmp_path: Path, text: str) -> None:
+    own_pictures(tmp_path, 2)
+    (tmp_path / "labels.csv").write_bytes(text.encode())
+    assert labelled_folder(tmp_path, TWO_LETTERS).labels.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(("before", "line"), [("", 3), ("sep=,\n", 4), ("\n\n", 5)])
+def test_a_quotation_mark_that_is_never_closed_is_named_with_its_line(tmp_path: Path, before: str, line: int) -> None:
+    own_pictures(tmp_path, 20)
+    lines = [f"{number}.png,{chr(34) if number == 1 else ''}AB\n" for number in range(20)]
+    (tmp_path / "labels.csv").write_text(f"{before}path,label\n{''.join(lines)}")
+    with pytest.raises(DataError, match=rf"line {line}: expected .*; got 'AB\\n2.png,AB.* and more$"):
+        labels_of(tmp_path)
+
+
+def test_a_picture_is_the_same_by_its_absolute_path(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 2)
+    (tmp_path / "labels.csv").write_text(f"path,label\n0.png,AB\n{tmp_path / '0.png'},BA\n")
+    with pytest.raises(DataError, match=r"line 3: 0.png is 'BA' here and 'AB' in line 2"):
+        labels_of(tmp_path)
 
 
 def test_a_letter_with_its_accent_apart_is_one_character(tmp_path: Path) -> None:

@@ -42,17 +42,21 @@ def prepared(levels: np.ndarray) -> np.ndarray:
         for i in range(-r, r + 1)
         for j in range(-r, r + 1)
     ]
-    every = sorted((wide * len(squares) - sum(squares)).flatten().tolist())
-    k = len(every) // 200
-    d, a = -every[k], every[len(every) - 1 - k]
-    turned = b > 127
-    if 64 <= b < 192 and (d > 2 * a or a > 2 * d):
-        turned = d > 2 * a
-    if turned:
+
+    def d_and_a(differences: np.ndarray) -> tuple[int, int]:
+        every = sorted(differences.flatten().tolist())
+        k = len(every) // 200
+        return -every[k], every[len(every) - 1 - k]
+
+    d, a = d_and_a(wide * len(squares) - sum(squares) if 64 <= b < 192 else wide - b)
+    if d > 2 * a or (not a > 2 * d and b > 127):
         levels = 255 - levels
     m, p = border()[len(border()) // 2 - 1], border()[3 * len(border()) // 4]
     p = m if p - m > 64 else p
-    if p == 0 or m >= 192:
+    if p == 0:
+        return levels
+    d, a = d_and_a(levels.astype(np.int64) - m)
+    if m >= 192 and d >= a:
         return levels
     h = int(levels.max())
     scaled = [[(v - p) * 255 / max(h - p, 85) for v in row] for row in levels.tolist()]
@@ -81,8 +85,8 @@ def test_the_bundled_vectors_belong_to_the_bundled_model_and_hold() -> None:
     path = vectors_file(model_file.bundled())
     document = json.loads(path.read_text())
     assert document["model"]["sha256"] == hashlib.sha256(content).hexdigest(), "run rnnspn vectors on the new model"
-    assert path.stat().st_size < 250_000
-    assert len(document["vectors"]) == 8
+    assert path.stat().st_size < 300_000
+    assert len(document["vectors"]) == 10
     assert len({tuple(vector["digits"]) for vector in document["vectors"]}) >= 6
     assert faults(document, content) == []
 
@@ -105,7 +109,7 @@ def test_vectors_show_a_client_that_is_wrong(name: str) -> None:
 def test_every_shape_and_family_has_vectors(tmp_path: Path, changes: dict[str, object]) -> None:
     facts = handmade.metadata(**changes)
     model = saved(handmade.build(facts), tmp_path)
-    assert write_vectors(model, tmp_path / "answers.json") == 8
+    assert write_vectors(model, tmp_path / "answers.json") == 10
     document = json.loads((tmp_path / "answers.json").read_text())
     assert {len(vector["digits"]) for vector in document["vectors"]} == {facts.steps}
     assert all((contract.THETA in vector) == (facts.family != "conv") for vector in document["vectors"])
@@ -118,7 +122,7 @@ def test_without_mnist_the_pictures_are_of_printed_digits(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(pictures, "load_mnist", missing)
     document = vectors(model_file.load("bundled"))
-    assert len(document["vectors"]) == 8
+    assert len(document["vectors"]) == 10
     assert faults(document, model_file.bundled().read_bytes()) == []
 
 
@@ -136,7 +140,7 @@ def test_the_command_writes_beside_the_model_or_here(model_path: Path, tmp_path:
     assert rnnspn(tmp_path, "vectors", "mine.onnx", "-q") == (0, "", "")
     code, out, err = rnnspn(tmp_path, "vectors", "bundled")
     assert (code, out) == (0, "")
-    assert err.startswith("wrote rnn-spn-d3.vectors.json: 8 pictures, model sha256 ")
+    assert err.startswith("wrote rnn-spn-d3.vectors.json: 10 pictures, model sha256 ")
     written = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert {name: document["model"]["file"] for name, document in written.items()} == {
         "mine.vectors.json": "mine.onnx",

@@ -1,7 +1,10 @@
 """What can be said of the buffers without a GPU: the runtime offers the same buffers on the CPU."""
 
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -139,8 +142,9 @@ def test_nothing_is_copied_while_kernels_are_recorded(plain, pictures, monkeypat
 
     slow, other = BufferedSession(Slow(plain), "cpu"), BufferedSession(plain, "cpu")
     size = other._size_for(1)
-    other._thread = ThreadPoolExecutor(1)  # whose kernels would run, were it for them alone
-    other._thread.submit(recording.wait, 10)
+    other._device = SimpleNamespace(**vars(buffers._DEVICE))
+    other._device.runs = ThreadPoolExecutor(1)  # whose kernels would run, were it for them alone
+    other._device.runs.submit(recording.wait, 10)
     there = other._submit(size, pictures[:1])
     with ThreadPoolExecutor(2) as callers:
         eight = callers.submit(slow.run, pictures[:8])
@@ -172,9 +176,10 @@ def test_threads_that_read_at_a_time_get_their_own_answers(plain, pictures, monk
 
 def test_buffers_are_free_again_when_nothing_can_be_read_any_more(plain, pictures):
     session = BufferedSession(plain, "cpu")
-    session._thread = ThreadPoolExecutor(1)
+    session._device = SimpleNamespace(**vars(buffers._DEVICE))
+    session._device.runs = ThreadPoolExecutor(1)
     session.run(pictures[:3])
-    session._thread.shutdown()
+    session._device.runs.shutdown()
     for _ in range(buffers.SETS + 1):  # the last would wait for ever
         with pytest.raises(RuntimeError, match="after shutdown"):
             session.run(pictures[:3])
@@ -227,6 +232,37 @@ def test_a_size_that_does_not_fit_into_memory_is_tried_once_and_never_recorded(p
     assert [run for run in small.runs if run[0] > 20] == [(256, "-1"), (64, "-1")]
     assert small.runs[2] == (16, "-1")
     assert len(small.runs) == 3 + buffers.SETS + 2 * 19
+
+
+def test_memory_that_is_wanting_for_a_while_leaves_the_larger_buffers_that_are_there(plain, pictures, monkeypatch):
+    monkeypatch.setattr(buffers, "SIZES", (1, 4, 16))
+
+    class Busy(_Watched):
+        wanting = 0
+
+        def run_with_iobinding(self, binding, options):
+            if binding.get_outputs()[0].shape()[0] == self.wanting:
+                raise RuntimeError(TOO_MUCH)
+            super().run_with_iobinding(binding, options)
+
+    busy = Busy(plain)
+    session = BufferedSession(busy, "cpu")
+    session.run(pictures[:16])
+    busy.wanting = 4
+    same(session.run(pictures[:3]), plain, pictures[:3])
+    busy.used.clear()
+    same(session.run(pictures[:16]), plain, pictures[:16])
+    assert len(busy.used) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+def test_a_forked_process_has_a_thread_of_its_own_for_the_device(plain, pictures):
+    session = BufferedSession(plain, "cpu")
+    session.run(pictures[:3])
+    if not (child := os.fork()):
+        signal.alarm(20)
+        os._exit(buffers.on_device(lambda: 0) or len(session.run(pictures[:3])["digits"]) != 3)
+    assert os.waitpid(child, 0) == (child, 0)
 
 
 @pytest.mark.parametrize(("room", "said"), [(0, TOO_MUCH), (20, "Non-zero status code returned while running Conv")])

@@ -409,3 +409,14 @@ def test_a_pillow_image_is_left_as_it_was():
     image = Image.new("P", (3, 2), 1)
     from_image(image)
     assert image.mode == "P"
+
+
+def test_levels_of_32_bits_are_refused():
+    image = Image.fromarray(np.arange(200, 220, dtype=np.int32).reshape(4, 5))
+    with pytest.raises(ImageError, match="got 32; nobody knows which one is white"):
+        from_image(image)
+
+
+def test_pnm_of_16_bits_is_read():
+    data = b"P5 2 1 65535\n" + bytes([0, 0, 255, 255])
+    assert np.asarray(decode(data).image).tolist() == [[0, 255]]

@@ -79,6 +79,24 @@ def test_ink_of_any_level_on_a_background_of_any_comes_out_white_on_black(specks
         assert np.median(fitted[32:69, 70]) >= 85, (ink, paper)
 
 
+@pytest.mark.parametrize(("ink", "paper"), [(2, 20), (5, 40), (8, 60), (20, 63), (255, 195), (250, 200), (255, 220)])
+def test_ink_on_a_background_as_dark_or_as_light_as_ink_is_comes_out_white_on_black(ink, paper):
+    grain = np.random.default_rng(2).normal(0, 1, (100, 100)).round()
+    picture = (_strokes(ink, paper) + grain).clip(0, 255).astype(np.uint8)
+    for polarity in ("auto", "dark-on-light" if ink < paper else "light-on-dark"):
+        fitted = load(picture, 100, 100, polarity).pixels
+        assert np.median(fitted) == 0
+        assert np.median(fitted[32:69, 70]) >= 40
+
+
+@pytest.mark.parametrize("turn", [0, 255])
+def test_a_border_that_is_mostly_ink_is_not_made_background_when_the_polarity_is_told(turn):
+    picture = _strokes(255, 0)
+    picture[:40], picture[60:] = 255, 255
+    polarity = "dark-on-light" if turn else "light-on-dark"
+    np.testing.assert_array_equal(load(turn ^ picture, 100, 100, polarity).pixels, picture)
+
+
 @pytest.mark.parametrize("darker", [0, 20, 40, 60, 80, 100])
 @pytest.mark.parametrize("ink", [60, 110])
 def test_paper_that_is_brighter_in_the_middle_is_still_paper(darker, ink):

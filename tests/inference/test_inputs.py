@@ -100,6 +100,21 @@ def test_loops_of_links_end_and_each_folder_is_walked_once(tree):
     assert collect(["."], NOTHING) == ["./a.JPG", "./b.png", "./gone.png", "./sub/c.tiff", "./sub/deep/d.pgm"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_may_be_as_windows_writes_it(tree, encoding):
+    text = "b.png\r\nsub\r\ng\u00f6ne.png\r\n"
+    Path("list.txt").write_bytes(text.encode(encoding))
+    assert collect(["@list.txt"], NOTHING) == ["b.png", "sub/c.tiff", "sub/deep/d.pgm", "g\u00f6ne.png"]
+
+
+@pytest.mark.parametrize("argument", ["-", "@list.txt"])
+def test_a_picture_is_no_list(tree, argument):
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0.\0"
+    Path("list.txt").write_bytes(data)
+    with pytest.raises(InputError, match=r"expected a list of paths, one a line, in .*; got something else"):
+        collect([argument], io.BytesIO(data))
+
+
 def test_a_folder_is_listed_under_its_own_name_and_one_that_is_only_linked_under_the_links(tree, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "e.png").touch()

@@ -2,6 +2,7 @@ import io
 import itertools
 import math
 import os
+import pickle
 import re
 import signal
 import threading
@@ -84,6 +85,22 @@ def test_a_forked_process_goes_on_whatever_threads_were_doing(predictor):
         os.waitpid(child, 0)
     assert done == (child, 0)
     assert predictor.predict(pictures)[0].digits == "123"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+def test_a_forked_process_loads_its_own(model_path):
+    Predictor.load(model_path)
+    if not (child := os.fork()):
+        signal.alarm(20)
+        os._exit(0 if Predictor.load(model_path).predict([handmade.picture_of("123")])[0].digits == "123" else 1)
+    assert os.waitpid(child, 0) == (child, 0)
+
+
+def test_an_error_of_a_picture_goes_from_process_to_process(predictor):
+    with pytest.raises(ImageError) as caught:
+        predictor.predict(["gone.png"])
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), again.code, str(again)) == (ImageError, "not-found", str(caught.value))
 
 
 def test_paths_pillow_images_and_arrays_of_any_size_are_read(predictor, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from rnnspn.errors import MissingPackageError, ModelFileError, ProviderError
+from rnnspn.errors import MissingPackageError, ModelFileError, OutOfMemoryError, ProviderError
 from rnnspn.inference import model_file, providers, session
 from rnnspn.inference.buffers import on_device
 from rnnspn.inference.forks import Room
@@ -292,10 +292,79 @@ def test_a_batch_that_does_not_fit_into_memory_is_run_in_halves(model):
     assert {batch for batch in small.batches if batch <= 2}
 
 
-@pytest.mark.parametrize(("room", "said"), [(0, TOO_MUCH), (2, "Non-zero status code returned while running Conv")])
-def test_a_picture_that_does_not_fit_or_another_failure_ends_the_run(model, room, said):
+@pytest.mark.parametrize(
+    ("room", "said", "error", "match"),
+    [
+        (0, TOO_MUCH, OutOfMemoryError, "there is too little memory for "),
+        (2, "Non-zero status code returned while running Conv", ModelFileError, "failed while running on cpu"),
+        (2, "", ModelFileError, "failed while running on cpu: RuntimeError"),
+    ],
+)
+def test_a_picture_that_does_not_fit_or_another_failure_ends_the_run(model, room, said, error, match):
     engine = open_engine(model, "cpu")
     small = _Small(engine._idle.pop(), room, said)
     engine._idle.append(small)
-    with pytest.raises(ModelFileError, match="failed while running on cpu"):
+    with pytest.raises(error, match=match):
         engine.run(np.stack([handmade.picture_of("120")] * 5))
+
+
+def test_a_further_session_that_does_not_fit_is_done_without(model, monkeypatch):
+    engine = replace(open_engine(model, "cpu"), workers=3, _room=Room(3))
+    picture = handmade.picture_of("120")[None]
+    (only,) = engine._idle
+    tried = []
+
+    def refusing(*_: object, **__: object) -> None:
+        tried.append(1)
+        raise RuntimeError("std::bad_alloc")
+
+    monkeypatch.setattr(sys.modules["onnxruntime"], "InferenceSession", refusing)
+    with ThreadPoolExecutor(6) as pool:
+        for outputs in pool.map(engine.run, [picture.repeat(20, 0)] * 30):
+            assert outputs.digits[0].tolist() == [1, 2, 0]
+    assert list(engine._idle) == [only]
+    assert len(tried) <= 2
+    engine._idle.clear()
+    for _ in range(4):  # the last place is given back each time
+        with pytest.raises(OutOfMemoryError, match="there is too little memory for "):
+            engine.run(picture)
+
+
+def test_a_session_that_cannot_be_opened_leaves_its_place(model, monkeypatch):
+    engine = open_engine(model, "cpu")
+    picture = handmade.picture_of("120")[None]
+    sessions = list(engine._idle)
+    engine._idle.clear()
+    monkeypatch.setattr(session, "open_session", lambda *_: (_ for _ in ()).throw(ModelFileError("refused")))
+    for _ in range(engine.workers + 1):
+        with pytest.raises(ModelFileError, match="refused"):
+            engine.run(picture)
+    engine._idle.extend(sessions)
+    assert engine.run(picture).digits.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"digits": np.full((1, 3), -1)},
+        {"digits": np.full((1, 3), 10)},
+        {"digits": np.zeros((1, 2), np.int64)},
+        {"probabilities": np.full((1, 3, 10), np.nan, np.float32)},
+        {"probabilities": np.zeros((1, 3, 9), np.float32)},
+        {"theta": np.full((1, 3, 2, 3), np.inf, np.float32)},
+        {"theta": np.zeros((2, 3, 2, 3), np.float32)},
+    ],
+    ids=lambda wrong: ", ".join(f"{name} {value.flat[0]} {value.shape}" for name, value in wrong.items()),
+)
+def test_outputs_that_break_the_contract_are_refused(model, wrong):
+    engine = open_engine(model, "cpu")
+    right = engine._idle.pop()
+    engine._idle.append(lambda images: right(images) | wrong)
+    with pytest.raises(ModelFileError, match="its outputs break the contract"):
+        engine.run(handmade.picture_of("120")[None])
+
+
+@pytest.mark.parametrize("pictures", [None, [np.zeros((100, 100), np.uint8)]], ids=["nothing", "a list"])
+def test_what_is_no_array_is_refused(model, pictures):
+    with pytest.raises(ValueError, match=r"expected pictures, uint8 \(N, 100, 100\), one or more; got "):
+        open_engine(model, "cpu").run(pictures)

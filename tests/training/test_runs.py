@@ -37,6 +37,14 @@ def test_a_folder_that_holds_a_run_is_not_given_to_another(name: str) -> None:
         runs.new_folder(Path("taken"), config)
 
 
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "curves.png", "attention.png", "test.jsonl"])
+def test_what_is_no_runs_is_not_replaced(name: str) -> None:
+    Path("mine").mkdir()
+    Path("mine", name).write_text("mine")
+    with pytest.raises(OutputError, match=f"training would replace mine/{name}, which is no run's; choose another"):
+        runs.new_folder(Path("mine"), runs.new_config("rnn-spn", "best"))
+
+
 def test_a_folders_labels_give_the_shape_and_the_length_of_an_epoch() -> None:
     Path("mine").mkdir()
     for count, images in ((30, 12_000), (7_000, 14_000), (40_000, 60_000)):
