@@ -2,7 +2,8 @@
 
 Agreement with the CPU, where every node runs, throughput by batch size with copies and without, the provider's
 defaults and PyTorch eager and compiled beside it, in float32 and in TF32, and the speed of training. With --provider
-cpu the same steps run on a machine without a GPU, which proves nothing but the path.
+cpu the same steps run on a machine without a GPU, which proves nothing but the path. What a file of an earlier run
+holds beside these is kept there.
 
 Run: python benchmarks/gpu_check.py [--provider cuda] [--output gpu-check.json] [--seconds 2]
        [--only NAMES]
@@ -91,6 +92,8 @@ def main() -> None:
     wanted = options.only.split(",") if options.only else list(checks)
     if unknown := set(wanted) - set(checks):
         parser.error(f"expected checks out of {', '.join(checks)}; got {', '.join(sorted(unknown))}")
+    if earlier := kept(options.output, {*results, *wanted}):
+        results["earlier"] = earlier
     for name in wanted:
         try:
             results[name] = checks[name]()
@@ -101,6 +104,17 @@ def main() -> None:
         print(f"{name}: {json.dumps(results[name])}", flush=True)
     if not all(result.get("passed", True) for result in results.values() if isinstance(result, dict)):
         raise SystemExit(1)
+
+
+def kept(output: Path, measured: set[str]) -> dict[str, Any]:
+    """Return what a file holds of earlier runs and this one does not measure again, each check with its time."""
+    if not output.exists():
+        return {}
+    before = json.loads(output.read_text())
+    earlier = before.pop("earlier", {})
+    about = {name: before.pop(name) for name in ("when", "machine", "device", "versions", "model_sha256")}
+    earlier |= {name: about | {"result": result} for name, result in before.items()}
+    return {name: one for name, one in earlier.items() if name not in measured}
 
 
 def checks_of(engine: Engine, name: str, pictures: np.ndarray, seconds: float) -> dict[str, Callable[[], Any]]:

@@ -8,6 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
+from rnnspn.errors import DataError
 from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ def evaluate(
     subject = _open(model, provider)
     say(f"model: {subject.name}", quiet=quiet)
     if data is None or data == SYNTHESIS:
+        if split == "validation" and subject.data.seen:
+            raise DataError(
+                "the weights that the model began with had learned from the validation pictures; "
+                "use --split test, or others with --data"
+            )
         examples = held_out(split, subject.data, subject.model, published=data is None)
     else:
         there = DataConfig(source=str(Path(data).absolute()), labels=digest_of(Path(data)))

@@ -39,8 +39,11 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     about = facts["metadata"]
     tested, training = about["test_error"], about["training"]
     validation = _error(training.get("validation"))
-    if not training.get("data", {}).get("validation", True):
+    data = training.get("data", {})
+    if not data.get("validation", True):
         validation = "none: those pictures were learned from too"
+    elif data.get("seen"):
+        validation = "none: the weights that it began with had learned from those pictures"
     return [
         ("file", facts["path"]),
         ("sha256", facts["sha256"]),

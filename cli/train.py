@@ -1,5 +1,6 @@
 """`rnnspn train`: train a model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -113,6 +114,11 @@ def train(
             like=weights.config.model if weights else None,
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
+        if weights and config.data.is_seen_by(weights.config.data):
+            config = replace(config, data=replace(config.data, seen=True))
+            say(
+                "the weights to start from know the validation pictures: errors on them will look too good", quiet=quiet
+            )
         folder = processes.agree(lambda: runs.new_folder(out, config))
         if config.data.is_own:
             for line in _about(Path(config.data.source), config.model.steps, validation):
@@ -128,11 +134,6 @@ def train(
                 say(f"the labels in {source} have changed; the run goes on with what they say now", quiet=quiet)
         elif weights:
             trainer.learner.start_from(weights)
-            if config.data.is_seen_by(weights.config.data):
-                say(
-                    "the weights to start from know the validation pictures: errors on them will look too good",
-                    quiet=quiet,
-                )
         finished = trainer.run()
     if not finished:
         if not processes.writes:

@@ -147,6 +147,7 @@ class DataConfig:
         validation: Whether the validation pictures are held out. Without, they are learned from too and the last
             epoch's weights are kept: for the run before a model ships, with values that earlier runs have chosen.
         labels: SHA-256 of what a folder's labels said when the run began, in hexadecimal; empty for other sources.
+        seen: Whether the weights that the run began with had learned from the validation pictures.
     """
 
     source: str = SYNTHESIS
@@ -154,6 +155,7 @@ class DataConfig:
     seed: int = 0
     validation: bool = True
     labels: str = ""
+    seen: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -179,7 +181,7 @@ class DataConfig:
 
     def is_seen_by(self, other: "DataConfig") -> bool:
         """Tell whether a run on `other`, as far as is known of it, learned from the pictures that this validates on."""
-        return self.validation and not other.validation and self.is_same(other)
+        return self.validation and (other.seen or not other.validation) and self.is_same(other)
 
     def is_same(self, other: "DataConfig") -> bool:
         """Tell whether both have their pictures from one place; an exported file knows a folder's last name alone."""
@@ -194,8 +196,9 @@ class DataConfig:
         if not (isinstance(self.source, str) and isinstance(self.labels, str)):
             raise ConfigError(f"expected source and labels to be text, got {self.source!r} and {self.labels!r}")
         _expect_one_of("layout", self.layout, LAYOUTS)
-        if not isinstance(self.validation, bool):
-            raise ConfigError(f"expected validation to be true or false, got {self.validation!r}")
+        for name in ("validation", "seen"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"expected {name} to be true or false, got {getattr(self, name)!r}")
         _expect_between("data seed", self.seed, 0, 2**63 - 1)
 
 

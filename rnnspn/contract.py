@@ -91,7 +91,7 @@ class ModelMetadata:
         if not isinstance(document, dict):
             raise ModelFileError("the model's metadata is not a JSON object; export the model again")
         version = document.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if type(version) is not int or version != SCHEMA_VERSION:
             raise ModelFileError(
                 f"the model's metadata has schema {version!r}, this release knows schema {SCHEMA_VERSION}; "
                 "install the release of rnnspn that made the file, or export the model again"
@@ -124,10 +124,12 @@ class ModelMetadata:
                 raise ModelFileError(f"the model's metadata has {name} {getattr(self, name)!r}, expected an object")
         if not isinstance(self.test_error, dict | None):
             raise ModelFileError(f"the model's metadata has test_error {self.test_error!r}, expected an object or null")
-        for name in ("checkpoint_sha256", "normalisation"):
-            if not isinstance(getattr(self, name), str):
-                raise ModelFileError(f"the model's metadata has {name} {getattr(self, name)!r}, expected text")
-        for name, known in (("resize_policy", RESIZE_POLICY), ("polarity", POLARITY)):
+        if not isinstance(self.checkpoint_sha256, str):
+            raise ModelFileError(
+                f"the model's metadata has checkpoint_sha256 {self.checkpoint_sha256!r}, expected text"
+            )
+        known_values = {"resize_policy": RESIZE_POLICY, "polarity": POLARITY, "normalisation": NORMALISATION}
+        for name, known in known_values.items():
             if getattr(self, name) != known:
                 raise ModelFileError(
                     f"the model's metadata has {name} {getattr(self, name)!r}, this release knows {known!r}"

@@ -149,6 +149,8 @@ def test_a_configuration_comes_back_from_json_as_it_was(config: ModelConfig) -> 
         (DataConfig(source="/synthesis"), DataConfig(validation=False), False),
         (DataConfig(), DataConfig(source="synthesis/", validation=False), False),
         (DataConfig(), DataConfig(), False),
+        (DataConfig(), DataConfig(seen=True), True),
+        (DataConfig(source="/mine"), DataConfig(seen=True), False),
         (DataConfig(validation=False), DataConfig(validation=False), False),
     ],
 )

@@ -119,12 +119,11 @@ def test_a_model_that_was_never_tested_says_so_with_null() -> None:
         assert "expected an object" in refusal(json.dumps(SCHEMA_1 | {name: None}))
 
 
-@pytest.mark.parametrize("name", ["checkpoint_sha256", "normalisation"])
-def test_notes_are_text(name: str) -> None:
-    assert "expected text" in refusal(json.dumps(SCHEMA_1 | {name: 7}))
+def test_notes_are_text() -> None:
+    assert "expected text" in refusal(json.dumps(SCHEMA_1 | {"checkpoint_sha256": 7}))
 
 
-@pytest.mark.parametrize("name", ["resize_policy", "polarity"])
+@pytest.mark.parametrize("name", ["resize_policy", "polarity", "normalisation"])
 @pytest.mark.parametrize("value", ["", "another", "zzz", None, 1])
 def test_a_preparation_that_this_release_does_not_know_is_refused(name: str, value: object) -> None:
     assert f"has {name} {value!r}, this release knows" in refusal(json.dumps(SCHEMA_1 | {name: value}))

@@ -49,6 +49,8 @@ def _parse(content: bytes) -> "ModelProto":
 
 def _check_safe(model: "ModelProto") -> None:
     """Refuse whatever would make the runtime open other files or run code from elsewhere."""
+    from onnx import defs
+
     domains = {opset.domain for opset in model.opset_import}
     domains.update(node.domain for graph in _graphs(model.graph) for node in graph.node)
     if custom := sorted(domains - set(_STANDARD_DOMAINS)):
@@ -60,8 +62,9 @@ def _check_safe(model: "ModelProto") -> None:
     if len(model.opset_import) > 1:
         raise ModelFileError("expected one set of operators, got several; export the model again")
     opset = max((opset.version for opset in model.opset_import), default=0)
-    if opset < contract.OPSET:
-        raise ModelFileError(f"expected opset {contract.OPSET} or later, got {opset}; export the model again")
+    newest = defs.onnx_opset_version()
+    if not contract.OPSET <= opset <= newest:
+        raise ModelFileError(f"expected opset {contract.OPSET} to {newest}, got {opset}; export the model again")
     if any(_is_bad_split(node) for graph in _graphs(model.graph) for node in graph.node):
         raise ModelFileError("expected a Split to name as many outputs as it has; export the model again")
     if any(tensor.data_location or tensor.external_data for tensor in _tensors(model)):
