@@ -313,8 +313,8 @@ def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, min
 def test_what_the_first_weights_knew_is_known_of_those_after_them(tmp_path: Path) -> None:
     few = ("--epochs", "1", "--limit", "64", "--set", "batch=32", "--device", "cpu")
     known = "the weights to start from know the validation pictures: errors on them will look too good"
-    for start, folder in (("bundled", "one"), ("one", "two")):
-        code, _, err = rnnspn_here(tmp_path, "train", "--start-from", start, *few, "--out", folder)
+    for first, folder in (("bundled", "one"), ("one", "two")):
+        code, _, err = rnnspn_here(tmp_path, "train", "--start-from", first, *few, "--out", folder)
         assert code == 0, err
         assert known in err
     code, _, err = rnnspn_here(tmp_path, "export", "two.onnx", "--checkpoint", "two")
