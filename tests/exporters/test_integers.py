@@ -113,6 +113,17 @@ def test_weights_have_seven_bits_and_so_overflow_on_no_processor(whole: onnx.Mod
         assert np.abs(values).max() == 64 or np.abs(values).max() == 63, tensor.name
 
 
+def test_every_filter_has_a_scale_of_its_own(whole: onnx.ModelProto) -> None:
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
+    widened = [node for node in whole.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    filters = [node for node in widened if constants[node.input[0]].ndim == 4]
+    assert len(filters) == 4
+    for node in filters:
+        scales = constants[node.input[1]]
+        assert scales.shape == constants[node.input[0]].shape[:1]
+        assert len(np.unique(scales)) > 1
+
+
 def test_the_file_is_standard_and_the_model_that_was_given_is_left_as_it_is(full: onnx.ModelProto) -> None:
     before = full.SerializeToString(deterministic=True)
     made = quantise(full, calibration_pictures(SYNTHESISED)[:64])

@@ -1,5 +1,6 @@
 import os
 import resource
+import signal
 import time
 from pathlib import Path
 
@@ -170,3 +171,25 @@ def test_a_system_without_limits_is_told_so(monkeypatch):
     monkeypatch.setattr(isolation, "resource", None)
     with pytest.raises(ConfigError, match="leave out --isolate"):
         Decoders(100, 100, "auto")
+
+
+def test_a_process_is_out_of_reach_of_the_terminal_and_leaves_no_core_file(tmp_path):
+    decoder = Decoder(100, 100)
+    try:
+        assert _codes(list(decoder.load([_picture(tmp_path, "a.png")]))) == ["read"]
+        number = decoder._process.pid
+        assert os.getsid(number) == number
+        assert resource.prlimit(number, resource.RLIMIT_CORE) == (0, 0)
+        assert resource.prlimit(number, resource.RLIMIT_AS)[0] <= isolation.MEMORY_LIMIT_BYTES
+    finally:
+        decoder.close()
+
+
+def test_a_process_that_nobody_ends_any_more_ends_by_itself(tmp_path):
+    serve = f"from rnnspn.inference import isolation\nisolation._LAST_S = 1\n{WICKED}"
+    decoder = Decoder(100, 100, serve=serve)
+    try:
+        decoder._process.stdin.write(isolation._request(_picture(tmp_path, "hang.png"), "auto"))
+        assert decoder._process.wait(15) == -signal.SIGALRM
+    finally:
+        decoder.close()

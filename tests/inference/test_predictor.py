@@ -270,8 +270,39 @@ def test_no_more_than_a_window_of_batches_is_ahead_of_the_reader(predictor, monk
     taken = 0
     for batch in narrow.stream(["x"] * 1000):
         taken += len(batch)
-        assert fetched <= taken + module._WINDOW * 2 * 4
+        assert fetched <= taken + 4 * 2 * 4  # so many batches for each worker
     assert fetched == taken == 1000
+
+
+def test_a_stream_that_is_stopped_decodes_no_more_than_the_picture_under_way(predictor, monkeypatch):
+    blank = images.load(handmade.picture_of("000"), 100, 100)
+    first, slow = threading.Event(), []
+
+    def decoding(path, *_):
+        if path == "slow":
+            slow.append(path)
+            first.set()
+            time.sleep(0.1)
+        return blank
+
+    monkeypatch.setattr(images, "load", decoding)
+    stream = Predictor(replace(predictor.engine, workers=1, batch=50)).stream(["fast"] * 50 + ["slow"] * 50)
+    next(stream)
+    assert first.wait(10)
+    stream.close()
+    time.sleep(0.5)
+    assert len(slow) <= 3
+
+
+def test_isolated_pictures_are_decoded_on_every_core_whatever_reads_them(predictor, pictures, monkeypatch):
+    pools = []
+    monkeypatch.setattr(module, "available_cores", lambda: 5)
+    original = module.ThreadPoolExecutor
+    monkeypatch.setattr(module, "ThreadPoolExecutor", lambda workers, **how: pools.append(workers) or original(workers))
+    few = Predictor(replace(predictor.engine, workers=3, batch=1))
+    for isolated in (False, True):
+        assert len(list(few.stream([str(pictures / "good.png")] * 3, isolated=isolated))) == 3
+    assert pools == [3, 5]
 
 
 def test_a_reader_that_stops_leaves_no_thread_behind(predictor, pictures):

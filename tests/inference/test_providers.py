@@ -16,6 +16,12 @@ from tests import handmade
 from tests.openvino import needs_openvino
 
 
+def test_a_session_has_one_thread_and_says_nothing(model_path):
+    options = open_session(Path(model_path).read_bytes(), "cpu", Path(model_path)).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level) == (1, 1, 4)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 @pytest.fixture(scope="module")
 def pictures():
     return Sequences(load_mnist(), "test", seed=3).pictures(np.arange(130))[0]
