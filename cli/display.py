@@ -9,7 +9,7 @@ from cli import console
 from cli.console import say
 
 if TYPE_CHECKING:
-    from rnnspn.training.tally import Progress
+    from rnnspn.training import tally
 
 _ONE_REQUEST = 1.0
 """Signals within so many seconds are one request: torchrun passes on what its processes have got from elsewhere too."""
@@ -22,7 +22,9 @@ class Display:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._quiet = quiet
-        self._estimated = False
+        self._first: tuple[float, tally.Progress] | None = None  # the first report of this process, and when it came
+        self._last: tally.Progress | None = None
+        self._epochs = 0  # of this process
         self._stop: float | None = None  # when it was asked for
         self._bar = Progress(
             TextColumn(str(folder)), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
@@ -53,13 +55,12 @@ class Display:
         elif now - self._stop > _ONE_REQUEST:  # not after the validation that may be going on, but now
             raise KeyboardInterrupt
 
-    def _on_progress(self, progress: "Progress") -> None:
-        if not self._estimated and progress.images_per_second > 0:
-            self._estimated = True
+    def _on_progress(self, progress: "tally.Progress") -> None:
+        if self._first is None and progress.images_per_second > 0:
+            self._first = time.monotonic(), progress
             seconds = (progress.steps - progress.step) * progress.batch / progress.images_per_second
-            end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
-            pace = f"{progress.images_per_second:,.0f} images/s"
-            say(f"about {_duration(seconds)} to go at {pace}, until {end}", quiet=self._quiet)
+            self._estimate(seconds, f"at {progress.images_per_second:,.0f} images/s")
+        self._last = progress
         text = f"loss {progress.loss:.3f}  error {progress.error:.2%}  {progress.images_per_second:,.0f} images/s"
         self._bar.update(self._task, total=progress.steps, completed=progress.step, description=text)
 
@@ -71,6 +72,15 @@ class Display:
                 f"{record['validation_sequence_error']:.2%} per sequence"
             )
         say(text, quiet=self._quiet)
+        self._epochs += 1
+        if self._epochs == 1 and self._first and self._last and self._last.step < self._last.steps:
+            began, first = self._first
+            done, left = self._last.step - first.step, self._last.steps - self._last.step
+            self._estimate(left * (time.monotonic() - began) / max(1, done), "as the first epoch went")
+
+    def _estimate(self, seconds: float, how: str) -> None:
+        end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+        say(f"about {_duration(seconds)} to go {how}, until {end}", quiet=self._quiet)
 
 
 def _duration(seconds: float) -> str:

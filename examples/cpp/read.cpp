@@ -14,7 +14,6 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 struct Picture {
@@ -45,36 +44,39 @@ static std::vector<uint8_t> border_of(const Picture &picture) {
     return border;
 }
 
-// How far the differences reach to either side that are not too rare to be ink.
-static std::pair<int64_t, int64_t> below_and_above(std::vector<int64_t> differences) {
+struct Sides {
+    int64_t most, least;
+    bool on_light;
+};
+
+// How far what is not too rare to be ink is on either side.
+static Sides sides_of(std::vector<int64_t> differences) {
     std::sort(differences.begin(), differences.end());
     const size_t rare = differences.size() / 200;  // specks and highlights
-    return {-differences[rare], differences[differences.size() - 1 - rare]};
+    const int64_t below = std::max<int64_t>(0, -differences[rare]);
+    const int64_t above = std::max<int64_t>(0, differences[differences.size() - 1 - rare]);
+    return {std::max(below, above), std::min(below, above), below > above};
 }
 
-static std::vector<int64_t> differences_from(int paper, const Picture &picture) {
-    std::vector<int64_t> differences(picture.levels.begin(), picture.levels.end());
-    for (auto &difference : differences) difference -= paper;
-    return differences;
-}
-
-// Ink is what stands out: from the border's level, or, where that is between light and dark, from its surroundings.
+// Ink is what stands out more to one side: from the border's level, or from its surroundings.
 static bool is_on_light(int paper, const Picture &picture) {
     const int64_t height = picture.height, width = picture.width, reach = std::min(height, width) / 8;
-    std::vector<int64_t> outstanding;
+    const auto level = [&](int64_t y, int64_t x) {
+        return int64_t(picture.levels[size_t(std::clamp<int64_t>(y, 0, height - 1) * width +
+                                             std::clamp<int64_t>(x, 0, width - 1))]);
+    };
+    std::vector<int64_t> from_paper, from_surroundings;
     for (int64_t y = 0; y < height; y++)
         for (int64_t x = 0; x < width; x++) {
             int64_t difference = 0;
             for (int64_t i = y - reach; i <= y + reach; i++)
-                for (int64_t j = x - reach; j <= x + reach; j++)
-                    difference += picture.levels[size_t(y * width + x)] -
-                                  picture.levels[size_t(std::clamp<int64_t>(i, 0, height - 1) * width +
-                                                        std::clamp<int64_t>(j, 0, width - 1))];
-            outstanding.push_back(difference);
+                for (int64_t j = x - reach; j <= x + reach; j++) difference += level(y, x) - level(i, j);
+            from_surroundings.push_back(difference);
+            from_paper.push_back(level(y, x) - paper);
         }
-    const bool between = paper >= 64 && paper < 192;
-    const auto [below, above] = below_and_above(between ? outstanding : differences_from(paper, picture));
-    return std::max(below, above) > 2 * std::min(below, above) ? below > above : paper > 127;
+    const Sides plain = sides_of(from_paper), local = sides_of(from_surroundings);
+    const Sides &clearer = local.most * plain.least > plain.most * local.least ? local : plain;
+    return 4 * clearer.most > 5 * clearer.least ? clearer.on_light : paper > 127;
 }
 
 // What rnnspn predict does too: ink becomes light, and a background that is not black becomes it.
@@ -86,10 +88,6 @@ static void prepare(Picture &picture) {
     const int middle = border[border.size() / 2 - 1], quarter = border[border.size() * 3 / 4];
     const int paper = quarter - middle > 64 ? middle : quarter;
     if (paper == 0) return;
-    if (middle >= 192) {
-        const auto [below, above] = below_and_above(differences_from(middle, picture));
-        if (below >= above) return;  // not the background that was promised
-    }
     const double range = std::max(*std::max_element(picture.levels.begin(), picture.levels.end()) - paper, 85);
     for (auto &level : picture.levels) level = uint8_t(std::clamp((level - paper) * 255 / range, 0.0, 255.0) + 0.5);
 }

@@ -41,35 +41,30 @@ function prepared(levels, height, width) {
   const centre = middle();
   if (paper - centre > 64) paper = centre;
   if (paper === 0) return levels;
-  if (centre >= 192) {
-    const [below, above] = standingOut(levels, (level) => level - centre);
-    if (below >= above) return levels; // not the background that was promised
-  }
   const range = Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
   return levels.map((level) => Math.round(Math.min(Math.max(((level - paper) * 255) / range, 0), 255)));
 }
 
-// How far the levels reach to either side that are not too rare to be ink.
-function standingOut(levels, difference) {
-  const ordered = Float64Array.from(levels, difference).sort();
-  const rare = Math.floor(ordered.length / 200); // specks and highlights
-  return [-ordered[rare], ordered.at(-1 - rare)];
-}
-
-// Ink is what stands out: from the border's level, or, where that is between light and dark, from its surroundings.
+// Ink is what stands out more to one side: from the border's level, or from its surroundings.
 function isOnLight(paper, levels, height, width) {
   const reach = Math.floor(Math.min(height, width) / 8);
   const within = (at, size) => Math.min(Math.max(at, 0), size - 1);
-  const outstanding = (level, at) => {
+  const fromSurroundings = (level, at) => {
     const [y, x] = [Math.floor(at / width), at % width];
     let difference = 0;
     for (let i = y - reach; i <= y + reach; i++)
       for (let j = x - reach; j <= x + reach; j++) difference += level - levels[within(i, height) * width + within(j, width)];
     return difference;
   };
-  const between = paper >= 64 && paper < 192;
-  const [below, above] = standingOut(levels, between ? outstanding : (level) => level - paper);
-  return Math.max(below, above) > 2 * Math.min(below, above) ? below > above : paper > 127;
+  const sides = (difference) => {
+    const ordered = Float64Array.from(levels, difference).sort();
+    const rare = Math.floor(ordered.length / 200); // specks and highlights
+    const [below, above] = [Math.max(0, -ordered[rare]), Math.max(0, ordered.at(-1 - rare))];
+    return { most: Math.max(below, above), least: Math.min(below, above), onLight: below > above };
+  };
+  const [plain, local] = [sides((level) => level - paper), sides(fromSurroundings)];
+  const clearer = local.most * plain.least > plain.most * local.least ? local : plain;
+  return 4 * clearer.most > 5 * clearer.least ? clearer.onLight : paper > 127;
 }
 
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.

@@ -24,8 +24,8 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image |
 
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
-_BETWEEN = range(64, 192)
-"""Levels of a background on which ink is what stands out from its surroundings; on others, from the background."""
+_LIGHT = 192
+"""Levels from here on are hardly the background that a person promised to be dark."""
 _AROUND = 8
 """Surroundings reach as far as the picture's smaller side in so many parts."""
 _RARE = 200
@@ -192,7 +192,7 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     if polarity == "dark-on-light" or (polarity == "auto" and _is_on_light(levels, cover)):
         # With `levels` already weighted by the cover, this is the inverse of the picture laid over white.
         levels = (255 if cover is None else np.maximum(cover, levels)) - levels
-    levels = _stretched(levels)
+    levels = _stretched(levels, told=polarity != "auto")
     if size == (width, height):
         return Fitted(levels, placement)
     pixels = np.zeros((height, width), np.uint8)
@@ -221,18 +221,27 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
         return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
     paper = int(_border(levels)[levels.shape[0] + levels.shape[1] - 1])
     if 0 < paper < 255 and cover is None:
-        below, above = _below_and_above(_outstanding(levels) if paper in _BETWEEN else levels - np.int32(paper))
-        if max(below, above) > 2 * min(below, above):
+        below, above = _more_one_sided(
+            _below_and_above(levels - np.int32(paper)),  # ink of any width, on an even background
+            _below_and_above(_outstanding(levels)),  # fine ink, in any light
+        )
+        if 4 * max(below, above) > 5 * min(below, above):
             return below > above
     return paper > 127
 
 
+def _more_one_sided(*pairs: tuple[int, int]) -> tuple[int, int]:
+    """Return the first of two pairs, or the second where that has the larger quotient of its numbers."""
+    (most, least), (other_most, other_least) = (sorted(pair, reverse=True) for pair in pairs)
+    return pairs[other_most * least > most * other_least]
+
+
 def _below_and_above(differences: NDArray[np.int32]) -> tuple[int, int]:
-    """Return how far the levels reach to either side that are not too rare to be ink."""
+    """Return how far what is not too rare to be ink is on either side."""
     rare = differences.size // _RARE
     low, high = rare, differences.size - 1 - rare
     ordered = np.partition(differences, (low, high), axis=None)
-    return -int(ordered[low]), int(ordered[high])
+    return max(0, -int(ordered[low])), max(0, int(ordered[high]))
 
 
 def _outstanding(levels: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -251,16 +260,17 @@ def _outstanding(levels: NDArray[np.uint8]) -> NDArray[np.int32]:
     return outstanding
 
 
-def _stretched(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _stretched(levels: NDArray[np.uint8], told: bool) -> NDArray[np.uint8]:
+    """Make the background 0 and ink 255; a polarity that was told may be wrong, and ink may cover the border."""
     border = _border(levels)
     middle, paper = (int(border[index]) for index in (border.size // 2 - 1, border.size * 3 // 4))
     if paper - middle > _SHADE:
         paper = middle
     if paper == 0:
         return levels
-    if middle >= _BETWEEN.stop:
+    if told and middle >= _LIGHT:
         below, above = _below_and_above(levels - np.int32(middle))
-        if below >= above:  # not the background that the polarity promised
+        if below >= above:
             return levels
     span = max(int(levels.max()) - paper, _LEAST_CONTRAST)
     stretched: NDArray[np.uint8] = (np.clip((levels - float(paper)) * 255 / span, 0, 255) + 0.5).astype(np.uint8)

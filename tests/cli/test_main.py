@@ -12,6 +12,7 @@ from cli import console
 from cli.display import Display
 from cli.main import app
 from rnnspn.errors import InputError, OutputError, ParityError
+from rnnspn.training.tally import Progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +129,26 @@ def test_a_training_is_asked_to_stop_by_the_first_signal_and_ended_by_a_later_on
         monkeypatch.setattr("cli.display._ONE_REQUEST", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_training_is_estimated_by_its_first_pace_and_again_by_its_first_epoch(tmp_path, monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr("cli.display.time.monotonic", lambda: clock[0])
+    epoch = {"epoch": 0, "train_loss": 1.0, "train_digit_error": 0.5, "validation_digit_error": 0.25}
+    epoch["validation_sequence_error"] = 0.5
+    with Display(tmp_path, quiet=False) as display:
+        observer = display.observer()
+        for second, step in ((10.0, 20), (20.0, 60), (30.0, 100)):
+            clock[0] = second
+            observer.on_progress(Progress(step, 300, 32, 1.0, 0.5, 128.0))
+        clock[0] = 50.0  # after 20 s of validation
+        observer.on_epoch(epoch)
+        observer.on_epoch(epoch | {"epoch": 1})
+    said = [line for line in capsys.readouterr().err.splitlines() if " to go " in line]
+    assert [line.partition(", until ")[0] for line in said] == [
+        "about 70 s to go at 128 images/s",
+        "about 2 min to go as the first epoch went",  # 200 steps, where 80 took 40 s
+    ]
 
 
 def test_a_character_that_the_terminal_lacks_is_escaped():

@@ -46,17 +46,17 @@ def prepared(levels: np.ndarray) -> np.ndarray:
     def d_and_a(differences: np.ndarray) -> tuple[int, int]:
         every = sorted(differences.flatten().tolist())
         k = len(every) // 200
-        return -every[k], every[len(every) - 1 - k]
+        return max(0, -every[k]), max(0, every[len(every) - 1 - k])
 
-    d, a = d_and_a(wide * len(squares) - sum(squares) if 64 <= b < 192 else wide - b)
-    if d > 2 * a or (not a > 2 * d and b > 127):
+    d, a = d_and_a(wide - b)
+    local = d_and_a(wide * len(squares) - sum(squares))
+    if max(local) * min(d, a) > max(d, a) * min(local):
+        d, a = local
+    if d > a if 4 * max(d, a) > 5 * min(d, a) else b > 127:
         levels = 255 - levels
     m, p = border()[len(border()) // 2 - 1], border()[3 * len(border()) // 4]
     p = m if p - m > 64 else p
     if p == 0:
-        return levels
-    d, a = d_and_a(levels.astype(np.int64) - m)
-    if m >= 192 and d >= a:
         return levels
     h = int(levels.max())
     scaled = [[(v - p) * 255 / max(h - p, 85) for v in row] for row in levels.tolist()]

@@ -89,6 +89,22 @@ def test_ink_on_a_background_as_dark_or_as_light_as_ink_is_comes_out_white_on_bl
         assert np.median(fitted[32:69, 70]) >= 40
 
 
+@pytest.mark.parametrize("width", [3, 8, 15])
+def test_ink_of_any_width_is_ink_in_any_light(width):
+    y, x = np.mgrid[:100, :100]
+    ring = np.abs(np.hypot(x - 35, y - 50) - 20) < width / 2
+    bar = (np.abs(x - 75) < width / 2) & (np.abs(y - 50) < 30)
+    light = (x + y) / 198 * 30 - 15
+    for paper in range(25, 231, 15):
+        for contrast in (-90, 90):
+            if not 0 <= paper + contrast <= 255:
+                continue
+            grain = np.random.default_rng(paper).normal(0, 2, light.shape)
+            picture = (paper + light + grain + contrast * (ring | bar)).clip(0, 255).round().astype(np.uint8)
+            told = load(picture, 100, 100, "dark-on-light" if contrast < 0 else "light-on-dark").pixels
+            np.testing.assert_array_equal(load(picture, 100, 100).pixels, told, err_msg=f"{paper} {contrast}")
+
+
 @pytest.mark.parametrize("turn", [0, 255])
 def test_a_border_that_is_mostly_ink_is_not_made_background_when_the_polarity_is_told(turn):
     picture = _strokes(255, 0)

@@ -1,0 +1,111 @@
+"""How often ink is taken for its background, by how bold it is and how uneven the light.
+
+Handwritten digits among clutter, the same in bolder pens and cut to them, and printed ones; darker or lighter than
+backgrounds of every level by 60, 100 or 150; the light even, or more by some levels in the middle, at the edges, to one
+side or to one corner. A picture is wrong where `--polarity auto` gives another than the right polarity, told.
+
+Run: python benchmarks/polarity.py [--each 6]
+"""
+
+import argparse
+from collections import Counter
+
+import numpy as np
+from machine import describe
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from rich.console import Console
+from rich.table import Table
+
+from rnnspn.data.mnist import load_mnist
+from rnnspn.data.sequences import Sequences
+from rnnspn.inference import images
+
+SIDE = 100
+BACKGROUNDS = (20, 40, 60, 80, 100, 127, 140, 160, 180, 200, 220, 240)
+CONTRASTS = (-150, -100, -60, 60, 100, 150)
+UNEVEN = (0, 20, 40, 80)
+"""Levels between the lightest and the darkest place of a background."""
+Pixels = NDArray[np.uint8]
+
+
+def main() -> None:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--each", type=int, default=6, help="pictures of each kind")
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    kinds = pictures(random)
+    y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
+    middle = 1 - 2 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
+    lights = {"middle": middle, "edges": 1 - middle, "side": x, "corner": (x + y) / 2}
+    wrong, total = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
+    for name, drawn in kinds.items():
+        for uneven in UNEVEN:
+            for light in lights.values() if uneven else [np.full((SIDE, SIDE), 0.5)]:
+                for background in BACKGROUNDS:
+                    for contrast in (one for one in CONTRASTS if 0 <= background + one <= 255):
+                        lit = background + uneven * (light - 0.5)
+                        for index in random.integers(0, len(drawn), options.each):
+                            picture = photographed(drawn[index], lit, contrast * lit / background, random)
+                            total[name, uneven] += 1
+                            wrong[name, uneven] += is_wrong(
+                                picture, "dark-on-light" if contrast < 0 else "light-on-dark"
+                            )
+    table = Table("", *(f"uneven by {uneven}" for uneven in UNEVEN))
+    for name in kinds:
+        table.add_row(name, *(f"{wrong[name, uneven] / total[name, uneven]:.1%}" for uneven in UNEVEN))
+    print(f"{describe()}; {total.total():,} pictures, {wrong.total() / total.total():.2%} of them wrong")
+    Console(width=120).print(table)
+
+
+def pictures(random: np.random.Generator) -> dict[str, list[Pixels]]:
+    """Draw light ink on black, uint8 (100, 100)."""
+    digits = list(Sequences(load_mnist(), "test", seed=5).pictures(np.arange(200))[0])
+    return {
+        "handwritten, with clutter": digits,
+        "bolder by a pixel all around": [bolder(one, 3) for one in digits],
+        "bolder by three pixels": [bolder(one, 7) for one in digits],
+        "cut to them": [cut(one) for one in digits],
+        "cut, bolder by two pixels": [cut(bolder(one, 5)) for one in digits],
+        "printed": [printed(number, random) for number in range(200)],
+    }
+
+
+def bolder(picture: Pixels, side: int) -> Pixels:
+    """Widen the strokes."""
+    return np.asarray(Image.fromarray(picture).filter(ImageFilter.MaxFilter(side)))
+
+
+def cut(picture: Pixels) -> Pixels:
+    """Cut a picture to its ink and two pixels around, and enlarge that."""
+    rows, columns = np.nonzero(picture > SIDE // 2)
+    box = max(0, columns.min() - 2), max(0, rows.min() - 2), min(SIDE, columns.max() + 3), min(SIDE, rows.max() + 3)
+    return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box))
+
+
+def printed(number: int, random: np.random.Generator) -> Pixels:
+    """Print three digits, in one of several sizes and weights."""
+    image = Image.new("L", (SIDE, SIDE))
+    font = ImageFont.load_default((20, 30, 45, 60)[number % 4])
+    text = str(random.integers(100, 1000))
+    ImageDraw.Draw(image).text((6, 15), text, fill=255, font=font, stroke_width=number % 5)
+    return np.asarray(image)
+
+
+def photographed(
+    ink: Pixels, background: NDArray[np.float64], contrast: NDArray[np.float64], random: np.random.Generator
+) -> Pixels:
+    """Put ink on a background, with grain."""
+    levels = background + ink / 255 * contrast + random.normal(0, 2, ink.shape)
+    return levels.clip(0, 255).round().astype(np.uint8)
+
+
+def is_wrong(picture: Pixels, right: images.Polarity) -> bool:
+    """Tell whether the polarity that is found gives another picture than the right one."""
+    found, told = (images.load(picture, SIDE, SIDE, polarity).pixels for polarity in ("auto", right))
+    return not np.array_equal(found, told)
+
+
+if __name__ == "__main__":
+    main()
