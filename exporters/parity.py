@@ -82,7 +82,7 @@ def check_parity(
         raise ParityError(
             "PyTorch's own answers are not all finite numbers; train the model again; no file was written"
         )
-    session = open_session(model)
+    session = plain_session(model)
     answers = {batch: read_with_onnxruntime(session, pictures, batch) for batch in batches}
     worst = {
         name: max(largest_difference(got[name], expected[name]) for got in answers.values())
@@ -137,8 +137,8 @@ def read_with_onnxruntime(session: Any, pictures: NDArray[np.uint8], batch: int)
     return {name: np.concatenate(outputs) for name, outputs in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def open_session(model: bytes) -> Any:
-    """Load a serialised model on the CPU.
+def plain_session(model: bytes) -> Any:
+    """Load a serialised model on the CPU as any other program would, with the runtime's own settings.
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.

@@ -19,8 +19,8 @@ from exporters.parity import (
     TOLERANCE,
     check_parity,
     largest_difference,
-    open_session,
     parity_pictures,
+    plain_session,
     read_with_onnxruntime,
 )
 from exporters.to_onnx import Export, ExportConfig
@@ -76,7 +76,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -
 
 
 def _expect_same_answers(converted: bytes, model: bytes, pictures: NDArray[np.uint8]) -> None:
-    got, expected = (read_with_onnxruntime(open_session(one), pictures, BATCHES[-1]) for one in (converted, model))
+    got, expected = (read_with_onnxruntime(plain_session(one), pictures, BATCHES[-1]) for one in (converted, model))
     for name, answers in expected.items():
         difference = largest_difference(got[name], answers)
         if difference > TOLERANCE:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from exporters.onnx_graph import Reader, build_graph, seen_size
-from exporters.parity import check_parity, open_session, parity_pictures
+from exporters.parity import check_parity, parity_pictures, plain_session
 from rnnspn.config import family_config
 from rnnspn.models.networks import Network
 from tests.exporters.conftest import lively_network
@@ -62,7 +62,7 @@ def test_every_relu_follows_its_convolution_and_the_numbers_stay_the_same(family
     assert before.count("Conv") >= 3
     assert "MaxPool" not in before
     pictures = {"images": parity_pictures(network.config)[-9:]}
-    answers = [open_session(model.SerializeToString()).run(None, pictures) for model in (rewritten, as_it_is)]
+    answers = [plain_session(model.SerializeToString()).run(None, pictures) for model in (rewritten, as_it_is)]
     for ours, theirs in zip(*answers, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0)
 
@@ -76,7 +76,7 @@ def test_a_graph_reads_blanks_only_at_the_end() -> None:
     model = build_graph(network).SerializeToString()
     pictures = parity_pictures(network.config)
     check_parity(model, network, pictures)
-    outputs = dict(zip(("digits", "probabilities"), open_session(model).run(None, {"images": pictures}), strict=False))
+    outputs = dict(zip(("digits", "probabilities"), plain_session(model).run(None, {"images": pictures}), strict=False))
     ended = outputs["digits"] == 2
     assert (ended[:, :-1] <= ended[:, 1:]).all()
     plain = outputs["probabilities"].argmax(-1) == 2

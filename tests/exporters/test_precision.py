@@ -7,7 +7,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from exporters import precision, to_onnx
-from exporters.parity import open_session
+from exporters.parity import plain_session
 from exporters.precision import Reader, check_accuracy, judging_pictures, reader, store_weights
 from rnnspn.config import DataConfig, family_config
 from rnnspn.data.examples import Examples
@@ -125,7 +125,7 @@ def test_the_file_says_what_was_stored_and_what_it_cost(checkpoint: Path, tmp_pa
     record = model_file.load(target).metadata.parity["stored_weights"]
     assert record["precision"] == "int8"
     assert record["reduced"] == written.costs["stored_weights"].reduced
-    outputs = open_session(target.read_bytes()).run(None, {"images": np.zeros((1, 100, 100), np.uint8)})
+    outputs = plain_session(target.read_bytes()).run(None, {"images": np.zeros((1, 100, 100), np.uint8)})
     assert np.isfinite(outputs[1]).all()
 
 
