@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -60,9 +61,17 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def move(temporary: Path, path: Path, *, durable: bool = True) -> None:
-    """Put a finished file in the place of another in the same folder; `durable` as for `replacing`."""
+    """Put a finished file in the place of another in the same folder, whose permissions it takes over.
+
+    Args:
+        temporary: The finished file.
+        path: The other one, if there is one.
+        durable: As for `replacing`.
+    """
     if durable:
         _flush(temporary)
+    with contextlib.suppress(OSError):  # there is none, or its file system knows no permissions
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode))
     temporary.replace(path)
     if durable:
         _flush(path.parent)

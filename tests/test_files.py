@@ -83,6 +83,15 @@ def test_a_disk_that_fails_at_cleaning_up_too_is_the_first_error(old: Path, monk
     assert old.read_bytes() == b"old"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of another kind")
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])
+def test_a_file_keeps_its_permissions(old: Path, mode: int) -> None:
+    old.chmod(mode)
+    write_bytes(old, b"new")
+    assert stat.S_IMODE(old.stat().st_mode) == mode
+    assert old.read_bytes() == b"new"
+
+
 def test_a_link_stays_one_and_what_it_leads_to_is_replaced(old: Path) -> None:
     link = old.parent / "links" / "link"
     link.parent.mkdir()
