@@ -69,6 +69,7 @@ def pictures(random: np.random.Generator) -> dict[str, list[Pixels]]:
         "cut to them": [cut(one) for one in digits],
         "cut, bolder by two pixels": [cut(bolder(one, 5)) for one in digits],
         "printed": [printed(number, random) for number in range(200)],
+        "printed, one small digit": [small(number) for number in range(10)],
     }
 
 
@@ -90,6 +91,13 @@ def printed(number: int, random: np.random.Generator) -> Pixels:
     font = ImageFont.load_default((20, 30, 45, 60)[number % 4])
     text = str(random.integers(100, 1000))
     ImageDraw.Draw(image).text((6, 15), text, fill=255, font=font, stroke_width=number % 5)
+    return np.asarray(image)
+
+
+def small(number: int) -> Pixels:
+    """Print one digit that covers a four hundredth of the picture."""
+    image = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(image).text((40, 40), str(number), fill=255, font=ImageFont.load_default(14))
     return np.asarray(image)
 
 

@@ -23,7 +23,7 @@ class Display:
 
         self._quiet = quiet
         self._first: tuple[float, tally.Progress] | None = None  # the first report of this process, and when it came
-        self._last: tally.Progress | None = None
+        self._last: tuple[float, tally.Progress] | None = None
         self._epochs = 0  # of this process
         self._stop: float | None = None  # when it was asked for
         self._bar = Progress(
@@ -60,7 +60,7 @@ class Display:
             self._first = time.monotonic(), progress
             seconds = (progress.steps - progress.step) * progress.batch / progress.images_per_second
             self._estimate(seconds, f"at {progress.images_per_second:,.0f} images/s")
-        self._last = progress
+        self._last = time.monotonic(), progress
         text = f"loss {progress.loss:.3f}  error {progress.error:.2%}  {progress.images_per_second:,.0f} images/s"
         self._bar.update(self._task, total=progress.steps, completed=progress.step, description=text)
 
@@ -73,10 +73,13 @@ class Display:
             )
         say(text, quiet=self._quiet)
         self._epochs += 1
-        if self._epochs == 1 and self._first and self._last and self._last.step < self._last.steps:
-            began, first = self._first
-            done, left = self._last.step - first.step, self._last.steps - self._last.step
-            self._estimate(left * (time.monotonic() - began) / max(1, done), "as the first epoch went")
+        if self._epochs == 1 and self._first and self._last:
+            (began, first), (ended, last) = self._first, self._last
+            if last.step > first.step and last.step < last.steps:
+                left, validating = last.steps - last.step, time.monotonic() - ended
+                epochs = left / last.step * (record["epoch"] + 1)
+                pace = (ended - began) / (last.step - first.step)
+                self._estimate(left * pace + epochs * validating, "as the first epoch went")
 
     def _estimate(self, seconds: float, how: str) -> None:
         end = time.strftime("%H:%M", time.localtime(time.time() + seconds))

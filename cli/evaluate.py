@@ -63,14 +63,12 @@ def evaluate(
     say(f"model: {subject.name}", quiet=quiet)
     if data is None or data == SYNTHESIS:
         if split == "validation" and subject.data.seen:
-            raise DataError(
-                "the weights that the model began with had learned from the validation pictures; "
-                "use --split test, or others with --data"
-            )
+            other = "name others with --data" if subject.data.is_own else "use --split test, or others with --data"
+            raise DataError(f"the weights that the model began with had learned from the validation pictures; {other}")
         examples = held_out(split, subject.data, subject.model, published=data is None)
     else:
         there = DataConfig(source=str(Path(data).absolute()), labels=digest_of(Path(data)))
-        if subject.data.validation and subject.data.labels == there.labels:
+        if subject.data.validation and not subject.data.seen and subject.data.labels == there.labels:
             say(f"{data} is what the model learned from: counted is the tenth that was held out", quiet=quiet)
             examples = labelled_folder(Path(data), subject.model, "validation")
         else:

@@ -50,11 +50,12 @@ struct Sides {
 };
 
 // How far what is not too rare to be ink is on either side.
-static Sides sides_of(std::vector<int64_t> differences) {
+static Sides sides_of(std::vector<int64_t> differences, int paper) {
     std::sort(differences.begin(), differences.end());
-    const size_t rare = differences.size() / 200;  // specks and highlights
-    const int64_t below = std::max<int64_t>(0, -differences[rare]);
-    const int64_t above = std::max<int64_t>(0, differences[differences.size() - 1 - rare]);
+    const size_t count = differences.size(), rare_below = count / (paper >= 192 ? 2000 : 200),
+                 rare_above = count / (paper < 64 ? 2000 : 200);  // specks and highlights
+    const int64_t below = std::max<int64_t>(0, -differences[rare_below]);
+    const int64_t above = std::max<int64_t>(0, differences[count - 1 - rare_above]);
     return {std::max(below, above), std::min(below, above), below > above};
 }
 
@@ -74,7 +75,7 @@ static bool is_on_light(int paper, const Picture &picture) {
             from_surroundings.push_back(difference);
             from_paper.push_back(level(y, x) - paper);
         }
-    const Sides plain = sides_of(from_paper), local = sides_of(from_surroundings);
+    const Sides plain = sides_of(from_paper, paper), local = sides_of(from_surroundings, paper);
     const Sides &clearer = local.most * plain.least > plain.most * local.least ? local : plain;
     return 4 * clearer.most > 5 * clearer.least ? clearer.on_light : paper > 127;
 }

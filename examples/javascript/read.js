@@ -58,8 +58,9 @@ function isOnLight(paper, levels, height, width) {
   };
   const sides = (difference) => {
     const ordered = Float64Array.from(levels, difference).sort();
-    const rare = Math.floor(ordered.length / 200); // specks and highlights
-    const [below, above] = [Math.max(0, -ordered[rare]), Math.max(0, ordered.at(-1 - rare))];
+    const rare = (expected) => Math.floor(ordered.length / (expected ? 2000 : 200)); // specks and highlights
+    const below = Math.max(0, -ordered[rare(paper >= 192)]);
+    const above = Math.max(0, ordered.at(-1 - rare(paper < 64)));
     return { most: Math.max(below, above), least: Math.min(below, above), onLight: below > above };
   };
   const [plain, local] = [sides((level) => level - paper), sides(fromSurroundings)];

@@ -28,7 +28,7 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     Args:
         folder: Holds pictures and `labels.csv`, whose header is path,label, and x1,y1,x2,y2 where it says where the
             first and the last character are; the others are taken to lie evenly between. These four may be left empty
-            in some lines. Paths are relative to the folder, with slashes of any system.
+            in some lines. Paths are relative to the folder or absolute, with slashes of any system.
         model: Gives the size of the pictures, and the length and the characters of a label; one whose alphabet has a
             `BLANK` takes shorter labels too, and none.
         split: `train` for about nine tenths of the pictures, `validation` for the rest, None for all. A hash of a

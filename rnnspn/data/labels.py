@@ -28,7 +28,7 @@ PLACES = ("x1", "y1", "x2", "y2")
 """Columns that may follow: the centres of the first and the last character, in pixels of the picture as displayed."""
 _EXPECTED = f"a CSV file with the header {','.join(HEADER)}, which {','.join(PLACES)} may follow"
 _SEPARATORS = ",;\t"
-_SAID = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_SAID = re.compile(r"sep=([^\r\n\" ])(\r\n?|\n)", re.IGNORECASE)
 """A first line that names what stands between the columns."""
 _SHOWN = 40
 """Characters of a label that a message shows."""
@@ -211,8 +211,9 @@ def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
     if not rows:
         raise DataError(f"{path}: expected a line for each picture, and got none")
     known: dict[str, Row] = {}
+    top = folder.resolve().as_posix()
     for row in rows:
-        before = known.setdefault(row.key, row)
+        before = known.setdefault(posixpath.normpath(posixpath.join(top, row.key)), row)
         if before.label != row.label:
             raise DataError(
                 f"{path}, line {row.line}: {row.name} is {row.label!r} here and {before.label!r} in line {before.line}"
@@ -247,10 +248,10 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line that is not empty."""
     stream, number = io.StringIO(text, newline=""), 1
     if said := _SAID.match(text):  # which spreadsheets understand
-        stream.readline()
+        stream.seek(said.end())
         number, separator = 2, said[1]
     else:
-        separator = _separator(text.lstrip().partition("\n")[0])
+        separator = _separator(text.lstrip().splitlines()[0] if text.strip() else "")
     reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
     first = number
     for cells in reader:
@@ -282,8 +283,6 @@ def _row(folder: Path, line: int, cells: list[str]) -> Row:
     where = f"{folder / LABELS}, line {line}"
     if not name.strip():
         raise DataError(f"{where}: expected the path of a picture; got none")
-    if Path(name).is_relative_to(folder.absolute()):
-        name = str(Path(name).relative_to(folder.absolute()))
     label = unicodedata.normalize("NFC", label.strip())
     if not any(text.strip() for text in places):
         return Row(line, name, label, (math.nan,) * len(PLACES))

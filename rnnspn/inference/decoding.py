@@ -231,8 +231,8 @@ def _scaled(image: Image.Image) -> Image.Image:
         bits = _tag(image, "BitsPerSample", 16)
         if bits == 32 and _tag(image, "SampleFormat", 1) == 1:  # unsigned, which Pillow has no mode for
             values = values.view(np.uint32)
-    if image.mode == "I" and image.format is None:  # no file's: as arrays of such levels
-        raise ImageError("unsupported", "expected levels of 8 or 16 bits, got 32; nobody knows which one is white")
+    if image.mode == "I" and image.format is None and values.max() <= 255:  # no file's; 8 bits, or nothing but black
+        raise ImageError("unsupported", "expected levels of 16 bits in 32, got none above 255; make them 8 bits")
     white = _white_of(values) if is_float else 4095 if bits == 12 else 65535
     levels = np.empty(values.shape, np.uint8)
     rows = max(1, _STRIP // max(1, image.width))

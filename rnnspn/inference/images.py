@@ -24,12 +24,14 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image |
 
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
-_LIGHT = 192
-"""Levels from here on are hardly the background that a person promised to be dark."""
+_DARK, _LIGHT = 64, 192
+"""Levels of backgrounds below which ink is expected to be light, and from which on dark."""
 _AROUND = 8
 """Surroundings reach as far as the picture's smaller side in so many parts."""
 _RARE = 200
 """One pixel in so many is no ink: a speck or a highlight."""
+_RAREST = 2000
+"""One in so many, where the background is so light or dark that ink is expected on the other side: a thin stroke."""
 _SHADE = 64
 """The border's lighter quarter is background only if it is no more levels above the middle; else ink crosses it."""
 _LEAST_CONTRAST = 85
@@ -221,9 +223,10 @@ def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> 
         return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
     paper = int(_border(levels)[levels.shape[0] + levels.shape[1] - 1])
     if 0 < paper < 255 and cover is None:
+        rare = _RAREST if paper >= _LIGHT else _RARE, _RAREST if paper < _DARK else _RARE
         below, above = _more_one_sided(
-            _below_and_above(levels - np.int32(paper)),  # ink of any width, on an even background
-            _below_and_above(_outstanding(levels)),  # fine ink, in any light
+            _below_and_above(levels - np.int32(paper), *rare),  # ink of any width, on an even background
+            _below_and_above(_outstanding(levels), *rare),  # fine ink, in any light
         )
         if 4 * max(below, above) > 5 * min(below, above):
             return below > above
@@ -236,10 +239,11 @@ def _more_one_sided(*pairs: tuple[int, int]) -> tuple[int, int]:
     return pairs[other_most * least > most * other_least]
 
 
-def _below_and_above(differences: NDArray[np.int32]) -> tuple[int, int]:
+def _below_and_above(
+    differences: NDArray[np.int32], rare_below: int = _RARE, rare_above: int = _RARE
+) -> tuple[int, int]:
     """Return how far what is not too rare to be ink is on either side."""
-    rare = differences.size // _RARE
-    low, high = rare, differences.size - 1 - rare
+    low, high = differences.size // rare_below, differences.size - 1 - differences.size // rare_above
     ordered = np.partition(differences, (low, high), axis=None)
     return max(0, -int(ordered[low])), max(0, int(ordered[high]))
 

@@ -121,7 +121,7 @@ def _lines(data: bytes, name: str) -> list[str]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as some shells of Windows write
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
     data = data.removeprefix(codecs.BOM_UTF8)  # which some editors put there
-    if b"\0\0" in data:  # a path of no letters: a picture, say
+    if b"\0\0\0" in data:  # a picture, say
         raise InputError(f"expected a list of paths, one a line, in {name}; got something else")
     lines = data.split(b"\0") if b"\0" in data else (line.removesuffix(b"\r") for line in data.split(b"\n"))
     return [os.fsdecode(line) for line in lines if line]

@@ -185,6 +185,7 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
         ModelFileError: ONNX Runtime refuses the model.
+        OutOfMemoryError: There is too little memory for the model.
         ProviderError: The provider asked for cannot run here, or may not run this model.
     """
     if provider not in get_args(Provider):

@@ -141,13 +141,13 @@ def test_a_training_is_estimated_by_its_first_pace_and_again_by_its_first_epoch(
         for second, step in ((10.0, 20), (20.0, 60), (30.0, 100)):
             clock[0] = second
             observer.on_progress(Progress(step, 300, 32, 1.0, 0.5, 128.0))
-        clock[0] = 50.0  # after 20 s of validation
+        clock[0] = 45.0  # after 15 s of validation
         observer.on_epoch(epoch)
         observer.on_epoch(epoch | {"epoch": 1})
     said = [line for line in capsys.readouterr().err.splitlines() if " to go " in line]
     assert [line.partition(", until ")[0] for line in said] == [
         "about 70 s to go at 128 images/s",
-        "about 2 min to go as the first epoch went",  # 200 steps, where 80 took 40 s
+        "about 80 s to go as the first epoch went",  # 200 steps, where 80 took 20 s, and 15 s of validation twice
     ]
 
 

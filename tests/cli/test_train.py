@@ -325,3 +325,15 @@ def test_what_the_first_weights_knew_is_known_of_those_after_them(tmp_path: Path
         code, _, err = rnnspn_here(tmp_path, "evaluate", model)
         assert code == 2
         assert "the weights that the model began with had learned from the validation pictures; use --split test" in err
+
+
+def test_a_folder_that_the_first_weights_knew_is_no_measure(tmp_path: Path, mine: Path) -> None:
+    for options in (["--no-validation", "--out", "one"], ["--start-from", "one", "--out", "two"]):
+        code, _, err = rnnspn_here(tmp_path, *TINY, "--data", mine.name, *options)
+        assert code == 0, err
+    code, _, err = rnnspn_here(tmp_path, "evaluate", "two", "--data", mine.name)
+    assert code == 0, err
+    assert f"{mine.name} looks like what the model learned from: errors on that are no measure" in err
+    code, _, err = rnnspn_here(tmp_path, "evaluate", "two")
+    assert code == 2
+    assert "had learned from the validation pictures; name others with --data" in err

@@ -45,8 +45,8 @@ def prepared(levels: np.ndarray) -> np.ndarray:
 
     def d_and_a(differences: np.ndarray) -> tuple[int, int]:
         every = sorted(differences.flatten().tolist())
-        k = len(every) // 200
-        return max(0, -every[k]), max(0, every[len(every) - 1 - k])
+        k_d, k_a = (len(every) // (2000 if safe else 200) for safe in (b >= 192, b < 64))
+        return max(0, -every[k_d]), max(0, every[len(every) - 1 - k_a])
 
     d, a = d_and_a(wide - b)
     local = d_and_a(wide * len(squares) - sum(squares))

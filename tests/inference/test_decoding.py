@@ -411,10 +411,11 @@ def test_a_pillow_image_is_left_as_it_was():
     assert image.mode == "P"
 
 
-def test_levels_of_32_bits_are_refused():
-    image = Image.fromarray(np.arange(200, 220, dtype=np.int32).reshape(4, 5))
-    with pytest.raises(ImageError, match="got 32; nobody knows which one is white"):
-        from_image(image)
+def test_levels_of_8_bits_in_32_are_refused():
+    levels = np.arange(236, 256, dtype=np.int32).reshape(4, 5)
+    with pytest.raises(ImageError, match="expected levels of 16 bits in 32, got none above 255"):
+        from_image(Image.fromarray(levels))
+    assert np.asarray(from_image(Image.fromarray(levels * 257)).image).tolist() == levels.tolist()
 
 
 def test_pnm_of_16_bits_is_read():

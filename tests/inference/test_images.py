@@ -89,6 +89,18 @@ def test_ink_on_a_background_as_dark_or_as_light_as_ink_is_comes_out_white_on_bl
         assert np.median(fitted[32:69, 70]) >= 40
 
 
+@pytest.mark.parametrize("paper", [10, 40, 200, 215, 235, 250])
+def test_a_thin_stroke_is_ink_on_a_light_or_a_dark_background(paper):
+    y, x = np.mgrid[:100, :100]
+    stroke = (x == 50) & (np.abs(y - 50) < 8)
+    told = "dark-on-light" if paper > 127 else "light-on-dark"
+    for noise, shade in ((0, 0), (3, 0), (0, 30), (3, 30)):
+        light = shade * (0.5 - ((x - 49.5) ** 2 + (y - 49.5) ** 2) / 49.5**2 / 2)
+        grain = np.random.default_rng(0).normal(0, noise, light.shape)
+        picture = (np.where(stroke, 60 if paper > 127 else 220, paper + light) + grain).clip(0, 255).astype(np.uint8)
+        np.testing.assert_array_equal(load(picture, 100, 100).pixels, load(picture, 100, 100, told).pixels)
+
+
 @pytest.mark.parametrize("width", [3, 8, 15])
 def test_ink_of_any_width_is_ink_in_any_light(width):
     y, x = np.mgrid[:100, :100]

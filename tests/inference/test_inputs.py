@@ -107,6 +107,10 @@ def test_a_list_may_be_as_windows_writes_it(tree, encoding):
     assert collect(["@list.txt"], NOTHING) == ["b.png", "sub/c.tiff", "sub/deep/d.pgm", "g\u00f6ne.png"]
 
 
+def test_a_list_may_end_in_more_nuls_than_it_needs(tree):
+    assert collect(["-"], io.BytesIO(b"b.png\0\0gone.png\0\0")) == ["b.png", "gone.png"]
+
+
 @pytest.mark.parametrize("argument", ["-", "@list.txt"])
 def test_a_picture_is_no_list(tree, argument):
     data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0.\0"
