@@ -10,7 +10,6 @@ import typer
 from cli import console
 from cli.console import Quiet, say
 from rnnspn.alphabet import BLANK
-from rnnspn.data.labels import LABELS
 from rnnspn.errors import ConfigError, InputError, InterruptedRunError
 from rnnspn.inference.providers import Provider
 
@@ -52,6 +51,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Read the digits in pictures."""
+    from rnnspn.data.labels import LABELS
     from rnnspn.inference import batch, inputs, model_file, output, results, resuming, typefaces
     from rnnspn.inference.predictor import Predictor
 

@@ -40,7 +40,7 @@ class ExportConfig:
     data: Path | None = None
 
 
-_PLAIN = ExportConfig()
+PLAIN = ExportConfig()
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Export:
     beside: tuple[Path, ...] = ()
 
 
-def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -> Export:
+def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Export:
     """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
 
     Args:
@@ -109,7 +109,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -
     return Export(target, len(made.content), made.nodes, made.parity, made.costs)
 
 
-def make(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -> Made:
+def make(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Made:
     """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
     checkpoint = Checkpoint.load(checkpoint_path)
     learned = checkpoint.config

@@ -23,13 +23,12 @@ from exporters.parity import (
     plain_session,
     read_with_onnxruntime,
 )
-from exporters.to_onnx import Export, ExportConfig
+from exporters.to_onnx import PLAIN, Export, ExportConfig
 from rnnspn.errors import ConfigError, ModelFileError, ParityError
 from rnnspn.files import write_bytes, write_text
 
 SUFFIX = ".ort"
 _CONVERTER = "onnxruntime.tools.convert_onnx_models_to_ort"
-_PLAIN = ExportConfig()
 _LEVEL = "extended"
 """How far the graph is optimised; what comes after it suits the memory layout of one kind of processor."""
 
@@ -39,7 +38,7 @@ def operators_file(target: Path) -> Path:
     return target.with_suffix(".required_operators.config")
 
 
-def export(checkpoint_path: Path, target: Path, config: ExportConfig = _PLAIN) -> Export:
+def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Export:
     """Export a checkpoint's network to ORT format, and write the file only if it agrees with PyTorch itself.
 
     One that computes with integers has to answer as the `.onnx` file does, which passed the accuracy gate.
