@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnspn.config import SIZES, DataConfig, ModelConfig, TrainConfig, family_config, from_dict, to_dict
@@ -118,6 +118,7 @@ def test_values_given_replace_those_of_the_family() -> None:
     assert (config.downsample, config.classifier_units, config.classifier_filters) == (2, 7, 96)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         ModelConfig,
