@@ -26,7 +26,7 @@ test: $(VENV)/.dev ## run the tests
 
 test-gpu-package: $(VENV)/.gpu-package ## run the tests of predicting with onnxruntime-gpu in the place of onnxruntime
 	OMP_NUM_THREADS=1 $(VENV)/gpu-package/bin/python -m pytest --numprocesses auto --dist loadfile -m 'not slow' \
-	  tests/inference tests/cli/test_doctor.py tests/cli/test_inspect.py tests/cli/test_main.py tests/cli/test_predict.py
+	  tests/pictures tests/inference tests/results tests/cli/test_doctor.py tests/cli/test_inspect.py tests/cli/test_main.py tests/cli/test_predict.py
 
 examples: ## fetch what the examples need: packages for JavaScript, ONNX Runtime's headers for C++
 	cd examples/javascript && npm install --no-audit --no-fund

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference import images
+from rnnspn.pictures import images
+from rnnspn.pictures.polarity import Polarity
 
 SIDE = 100
 BACKGROUNDS = (20, 40, 60, 80, 100, 127, 140, 160, 180, 200, 220, 240)
@@ -109,7 +110,7 @@ def photographed(
     return levels.clip(0, 255).round().astype(np.uint8)
 
 
-def is_wrong(picture: Pixels, right: images.Polarity) -> bool:
+def is_wrong(picture: Pixels, right: Polarity) -> bool:
     """Tell whether the polarity that is found gives another picture than the right one."""
     found, told = (images.load(picture, SIDE, SIDE, polarity).pixels for polarity in ("auto", right))
     return not np.array_equal(found, told)

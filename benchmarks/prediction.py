@@ -24,8 +24,8 @@ from PIL import Image
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference import images
 from rnnspn.inference.predictor import Predictor
+from rnnspn.pictures import images
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "cli.main"]

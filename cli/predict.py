@@ -52,8 +52,10 @@ def predict(
 ) -> None:
     """Read the digits in pictures."""
     from rnnspn.data.labels import LABELS
-    from rnnspn.inference import batch, inputs, model_file, output, results, resuming, typefaces
+    from rnnspn.inference import model_file
     from rnnspn.inference.predictor import Predictor
+    from rnnspn.pictures import inputs
+    from rnnspn.results import batch, output, resuming, typefaces, writers
 
     if isolate and annotate:
         raise ConfigError("--annotate opens pictures in this process, from which --isolate keeps them; leave one out")
@@ -63,7 +65,7 @@ def predict(
         output.expect_no_input([file], [*listed, *(path.removeprefix("@") for path in paths), *labels])
         if file.suffix.lower() in inputs.SUFFIXES:
             raise InputError(f"expected a file for results with --output, got one that ends as pictures do: {file}")
-    form = format_ or results.default_format(file, sys.stdout.isatty())
+    form = format_ or writers.default_format(file, sys.stdout.isatty())
     if resume and (file is None or form not in resuming.FORMS):
         raise InputError(
             f"--resume goes on with a file: expected --output and the format {' or '.join(resuming.FORMS)}"
@@ -91,7 +93,7 @@ def predict(
                 going_on = f"going on after {tally.done} of {len(listed)} pictures"
                 say(going_on if tally.done else "no unfinished run to go on with: reading all", quiet=quiet)
                 progress(tally.done)
-            writer = results.writer(form, stream, console.complain, path_width=width, begun=tally.done > 0)
+            writer = writers.make_writer(form, stream, console.complain, path_width=width, begun=tally.done > 0)
             batch.read(
                 predictor, listed, writer, tally, polarity=polarity, annotated=annotate, isolated=isolate,
                 progress=progress,

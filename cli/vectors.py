@@ -21,7 +21,7 @@ def vectors(
     """
     from exporters import vectors as golden
     from rnnspn.inference import model_file
-    from rnnspn.inference.output import expect_no_input
+    from rnnspn.results.output import expect_no_input
 
     checked = model_file.load(model)
     beside = Path(checked.path.name) if model == model_file.BUNDLED else checked.path

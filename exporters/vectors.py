@@ -29,10 +29,11 @@ from rnnspn import contract
 from rnnspn.alphabet import BLANK
 from rnnspn.errors import ModelFileError
 from rnnspn.files import write_text
-from rnnspn.inference import images, session
+from rnnspn.inference import session
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.providers import onnxruntime
 from rnnspn.inference.session import Outputs
+from rnnspn.pictures import images
 from rnnspn.scores import are_clear
 
 SCHEMA_VERSION = 1

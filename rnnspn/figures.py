@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rnnspn.files import replacing
-from rnnspn.inference.annotate import COLOURS
 from rnnspn.inference.records import NOTHING
+from rnnspn.results.annotate import COLOURS
 
 _SHEET_ROWS, _SHEET_COLUMNS = 5, 8
 

@@ -14,9 +14,9 @@ from rnnspn.config import ModelConfig
 from rnnspn.data.examples import Examples
 from rnnspn.figures import draw_attention, draw_confusion, draw_mistakes
 from rnnspn.files import write_bytes
-from rnnspn.inference import glimpses
-from rnnspn.inference.output import expect_no_input
-from rnnspn.inference.results import csv_line, neutral
+from rnnspn.results import glimpses
+from rnnspn.results.output import expect_no_input
+from rnnspn.results.writers import csv_line, neutral
 from rnnspn.scores import Answers, confusion
 
 _SHOWN = 3

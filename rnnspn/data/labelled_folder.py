@@ -18,8 +18,8 @@ from rnnspn.config import ModelConfig
 from rnnspn.data.examples import Examples
 from rnnspn.data.labels import PLACES, Row, expect_none, key_of, rows_of, shown
 from rnnspn.errors import ImageError, InputError
-from rnnspn.inference import images as pictures
-from rnnspn.inference import inputs
+from rnnspn.pictures import inputs
+from rnnspn.pictures.images import Placement, load, to_input
 
 
 def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
@@ -43,7 +43,7 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     fitted, faults = [], []
     for row, path in zip(rows, paths, strict=True):
         try:
-            fitted.append(pictures.load(path, model.height, model.width))
+            fitted.append(load(path, model.height, model.width))
             faults += [(row.line, fault) for fault in _misplaced(row, fitted[-1].placement)]
         except ImageError as error:
             faults.append((row.line, f"{row.name}: {error}; mend the picture or take its line out"))
@@ -53,7 +53,7 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     places = np.array([row.place for row in rows])
     centres = None
     if np.isfinite(places).any():
-        ends = pictures.to_input(places.reshape(-1, 2, 2), placements, model.height, model.width)
+        ends = to_input(places.reshape(-1, 2, 2), placements, model.height, model.width)
         lengths = np.array([len(row.label) for row in rows])
         centres = _between(ends, lengths, model.steps)
     return Examples(source, images, labels, tuple(paths), centres)
@@ -95,7 +95,7 @@ def _path_of(folder: Path, name: str) -> str:
     return next(filter(os.path.exists, found), str(folder / name))  # which never raises, as Path.exists may
 
 
-def _misplaced(row: Row, placement: pictures.Placement) -> Iterator[str]:
+def _misplaced(row: Row, placement: Placement) -> Iterator[str]:
     """Yield what is wrong with places of characters: outside the picture, or all the same."""
     width, height = placement.source_width, placement.source_height
     x1, y1, x2, y2 = row.place

@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 
 from rnnspn.alphabet import spelled
 from rnnspn.errors import ImageError
-from rnnspn.inference import images, isolation, model_file, session
+from rnnspn.inference import model_file, session
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.forks import Room
-from rnnspn.inference.images import Fitted, Placement, Polarity, Source
-from rnnspn.inference.isolation import Load
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.records import Failure, Matrix, Quad, Reading, Record, Step
 from rnnspn.inference.session import Engine, Outputs
+from rnnspn.pictures import images, isolation
+from rnnspn.pictures.images import Fitted, Placement, Source
+from rnnspn.pictures.isolation import Load
+from rnnspn.pictures.polarity import Polarity, expect_polarity
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -94,7 +96,7 @@ class Predictor:
         """
         if _is_one(pictures):
             raise ValueError(f"expected a list of pictures, got {_described(pictures)}")
-        images.expect_polarity(polarity)
+        expect_polarity(polarity)
         height, width = self.model.metadata.height, self.model.metadata.width
 
         def fit(number: int, picture: Source) -> Fitted:

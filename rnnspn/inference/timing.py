@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rnnspn.inference import decoding, images
 from rnnspn.inference.session import Engine
+from rnnspn.pictures import decoding, images
 
 _Batch = TypeVar("_Batch", bound=Sized)
 

@@ -429,7 +429,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, pictures, model_path, p
 
 
 def test_letters_that_no_font_draws_are_named(run, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("rnnspn.inference.typefaces._SYSTEMS", ())
+    monkeypatch.setattr("rnnspn.results.typefaces._SYSTEMS", ())
     onnx.save(handmade.build(handmade.metadata(alphabet="012345678京")), tmp_path / "m.onnx")
     command = ["predict", pictures / "good.png", "--model", tmp_path / "m.onnx"]
     assert "no font here draws 京: boxes" in run(*command, "--annotate", tmp_path / "drawn").stderr

@@ -16,10 +16,10 @@ from PIL import Image
 
 import rnnspn
 from rnnspn.errors import ImageError
-from rnnspn.inference import images
 from rnnspn.inference import predictor as module
 from rnnspn.inference.predictor import Predictor
 from rnnspn.inference.records import Failure, Reading
+from rnnspn.pictures import images
 from tests import handmade
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 
 from rnnspn.contract import ModelMetadata
 from rnnspn.errors import ImageError, ModelFileError
-from rnnspn.inference import images, model_file
+from rnnspn.inference import model_file
 from rnnspn.inference.layout import filled
 from rnnspn.inference.pooling import pooled_first
+from rnnspn.pictures import images
 from tests import handmade
 from tests.torture.reading import CODES
 

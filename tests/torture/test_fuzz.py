@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnspn.inference import images, model_file
-from rnnspn.inference.images import Fitted, Placement
+from rnnspn.inference import model_file
+from rnnspn.pictures import images
+from rnnspn.pictures.images import Fitted, Placement
 from tests.torture import fuzz_targets
 from tests.torture.reading import CODES
 from tests.torture.record import ROOT

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from rnnspn.errors import InputError
-from rnnspn.inference.batch import Tally
-from rnnspn.inference.images import Polarity
 from rnnspn.inference.predictor import Predictor
-from rnnspn.inference.results import CSV_HEADER, Format, neutral
+from rnnspn.pictures.polarity import Polarity
+from rnnspn.results.batch import Tally
+from rnnspn.results.writers import CSV_HEADER, Format, neutral
 
 FORMS: tuple[Format, ...] = ("jsonl", "csv")
 """Formats with a record for every picture."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rnnspn.errors import InputError
-from rnnspn.inference import results
 from rnnspn.inference.records import Failure, Reading, Record, Step
+from rnnspn.results import writers
 
 QUAD = ((0.001, 0.0), (9.0, 0.0), (9.0, 9.006), (0.0, 9.0))
 READING = Reading(
@@ -37,7 +37,7 @@ ODD = [
 
 def _written(form: str, records: list[Record], complain=lambda _: None) -> bytes:
     stream = io.BytesIO()
-    writer = results.writer(form, stream, complain)
+    writer = writers.make_writer(form, stream, complain)
     for record in records:
         writer.write([record])
     return stream.getvalue()
@@ -80,7 +80,7 @@ def test_odd_names_round_trip_through_csv_and_no_field_is_a_formula(name):
 
 def test_csv_has_one_header_and_neutral_fields():
     rows = list(csv.reader(io.StringIO(_written("csv", [Record("a.png", READING), Record("b.png", FAILED)]).decode())))
-    assert rows[0] == list(results.CSV_HEADER)
+    assert rows[0] == list(writers.CSV_HEADER)
     assert rows[1] == ["a.png", "'-1", "0.720000", "0.900000 0.800000", "cpu", "ab" * 32, "auto", "", ""]
     assert rows[2] == ["b.png", *[""] * 6, "damaged", FAILED.message]
 
@@ -127,10 +127,10 @@ def test_the_table_shows_why_a_picture_failed():
     ],
 )
 def test_the_format_follows_the_place(output, terminal, form):
-    assert results.default_format(output, terminal) == form
+    assert writers.default_format(output, terminal) == form
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a.json", "a.jsonl.gz"])
 def test_a_place_for_something_else_is_refused(name):
     with pytest.raises(InputError, match=f"expected --output to end in .*{name}$"):
-        results.default_format(Path(name), terminal=False)
+        writers.default_format(Path(name), terminal=False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rnnspn.inference.glimpses import sample
+from rnnspn.results.glimpses import sample
 
 
 def _oracle(pixels: np.ndarray, theta: np.ndarray, height: int, width: int) -> np.ndarray:

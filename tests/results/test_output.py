@@ -6,7 +6,7 @@ import pytest
 
 from rnnspn import files
 from rnnspn.errors import OutputError
-from rnnspn.inference import output
+from rnnspn.results import output
 
 
 def _stopped_by(error: BaseException, target: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rnnspn.errors import ImageError
-from rnnspn.inference import decoding
-from rnnspn.inference.decoding import decode, from_array, from_image, read_bytes
+from rnnspn.pictures import decoding
+from rnnspn.pictures.decoding import decode, from_array, from_image, read_bytes
 
 
 def _encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:

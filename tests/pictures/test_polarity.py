@@ -1,58 +1,34 @@
-import io
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from rnnspn.inference import decoding, images
-from rnnspn.inference.images import Placement, load, to_input, to_source
-
-SAMPLE = Path(__file__).parents[2] / "assets" / "images" / "00-plain.png"
-
-
-def _disc(size: int = 100, ink: int = 255, paper: int = 0) -> np.ndarray:
-    y, x = np.mgrid[:size, :size]
-    return np.where((x - size / 2) ** 2 + (y - size / 2) ** 2 < (size / 4) ** 2, ink, paper).astype(np.uint8)
-
-
-def _noise(seed: int, high: int = 256) -> np.ndarray:
-    levels = np.random.default_rng(seed).integers(0, high, (100, 100), np.uint8)
-    levels[[0, -1]], levels[:, [0, -1]] = 0, 0
-    return levels
-
-
-@pytest.mark.parametrize("picture", [_noise(1), _noise(2, 60), _disc(), np.zeros((100, 100), np.uint8)])
-def test_a_picture_in_the_models_form_reaches_it_bit_for_bit(picture, tmp_path):
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(load(str(tmp_path / "a.png"), 100, 100).pixels, picture)
-    np.testing.assert_array_equal(load(picture, 100, 100).pixels, picture)
+from rnnspn.pictures.images import load
+from tests.pictures.drawn import disc, noise
 
 
 def test_a_clean_inverted_picture_reaches_the_model_bit_for_bit():
-    picture = _noise(3)
+    picture = noise(3)
     np.testing.assert_array_equal(load(255 - picture, 100, 100).pixels, picture)
 
 
 def test_polarity_can_be_forced():
-    picture = _disc()
+    picture = disc()
     np.testing.assert_array_equal(load(picture, 100, 100, "dark-on-light").pixels, 255 - picture)
     np.testing.assert_array_equal(load(255 - picture, 100, 100, "light-on-dark").pixels, 255 - picture)
 
 
 def test_an_unknown_polarity_is_refused():
     with pytest.raises(ValueError, match="polarity"):
-        load(_disc(), 100, 100, "sideways")
+        load(disc(), 100, 100, "sideways")
 
 
 def test_photographed_paper_comes_out_black_and_its_ink_white():
-    fitted = load(_disc(ink=60, paper=190), 100, 100).pixels
+    fitted = load(disc(ink=60, paper=190), 100, 100).pixels
     assert fitted[0, 0] == 0
     assert fitted[50, 50] == 255
 
 
 def test_a_board_comes_out_black_and_its_chalk_white():
-    fitted = load(255 - _disc(ink=20, paper=210), 100, 100).pixels
+    fitted = load(255 - disc(ink=20, paper=210), 100, 100).pixels
     assert fitted[0, 0] == 0
     assert fitted[50, 50] == 255
 
@@ -94,9 +70,9 @@ def test_a_thin_stroke_is_ink_on_a_light_or_a_dark_background(paper):
     y, x = np.mgrid[:100, :100]
     stroke = (x == 50) & (np.abs(y - 50) < 8)
     told = "dark-on-light" if paper > 127 else "light-on-dark"
-    for noise, shade in ((0, 0), (3, 0), (0, 30), (3, 30)):
+    for roughness, shade in ((0, 0), (3, 0), (0, 30), (3, 30)):
         light = shade * (0.5 - ((x - 49.5) ** 2 + (y - 49.5) ** 2) / 49.5**2 / 2)
-        grain = np.random.default_rng(0).normal(0, noise, light.shape)
+        grain = np.random.default_rng(0).normal(0, roughness, light.shape)
         picture = (np.where(stroke, 60 if paper > 127 else 220, paper + light) + grain).clip(0, 255).astype(np.uint8)
         np.testing.assert_array_equal(load(picture, 100, 100).pixels, load(picture, 100, 100, told).pixels)
 
@@ -168,8 +144,8 @@ def test_the_grain_of_an_empty_sheet_stays_faint():
     ("ink", "polarity"), [(0, "auto"), (255, "auto"), (0, "dark-on-light"), (255, "light-on-dark")]
 )
 def test_ink_on_nothing_is_ink_on_a_contrasting_background(ink, polarity):
-    transparent = np.dstack([np.full((100, 100), ink, np.uint8), _disc()])
-    np.testing.assert_array_equal(load(transparent, 100, 100, polarity).pixels, _disc())
+    transparent = np.dstack([np.full((100, 100), ink, np.uint8), disc()])
+    np.testing.assert_array_equal(load(transparent, 100, 100, polarity).pixels, disc())
 
 
 def test_half_transparent_ink_is_laid_over_the_background():
@@ -182,93 +158,6 @@ def test_half_transparent_ink_is_laid_over_the_background():
 
 
 def test_an_opaque_alpha_channel_changes_nothing():
-    picture = _noise(4)
+    picture = noise(4)
     opaque = np.dstack([picture, picture, picture, np.full_like(picture, 255)])
     np.testing.assert_array_equal(load(opaque, 100, 100).pixels, picture)
-
-
-def test_a_wide_picture_is_centred_with_black_above_and_below():
-    fitted = load(np.full((50, 200), 200, np.uint8), 100, 100, "light-on-dark")
-    assert fitted.placement == Placement(0, 37, 100, 25, 200, 50)
-    assert (fitted.pixels[37:62] == 200).all()
-    assert fitted.pixels[:37].max() == fitted.pixels[62:].max() == 0
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (7, 3), (3000, 2000)])
-def test_any_size_fits(height, width):
-    fitted = load(np.full((height, width), 200, np.uint8), 60, 80, "light-on-dark")
-    assert fitted.pixels.shape == (60, 80)
-    assert fitted.pixels.max() == 200
-
-
-def test_enlarging_and_reducing_keep_the_drawing():
-    for size in (25, 400, 2000):
-        difference = np.abs(load(_disc(size), 100, 100).pixels.astype(int) - _disc())
-        assert difference.mean() < 8
-
-
-@pytest.mark.parametrize("size", [(100, 100), (640, 400), (400, 640), (30, 90)])
-def test_model_coordinates_map_back_to_where_a_dot_was(size):
-    width, height = size
-    x, y = width * 7 // 10, height * 3 // 10
-    side = max(size) // 10
-    picture = np.zeros((height, width), np.uint8)
-    picture[y - side : y + side + 1, x - side : x + side + 1] = 255
-    fitted = load(picture, 100, 100, "light-on-dark")
-    weights = fitted.pixels / fitted.pixels.sum()
-    rows, columns = np.mgrid[:100, :100]
-    centre = np.array([(weights * columns).sum(), (weights * rows).sum()]) / 99 * 2 - 1
-    found = to_source(centre.reshape(1, 1, 1, 2), [fitted.placement], 100, 100)[0, 0, 0]
-    rows, columns = np.mgrid[:height, :width]
-    expected = np.array([(picture * columns).sum(), (picture * rows).sum()]) / picture.sum(dtype=np.int64)
-    np.testing.assert_allclose(found, expected, atol=0.02 * max(size))
-
-
-def test_the_corners_of_a_picture_of_the_models_size_are_its_pixels():
-    corners = np.array([[[[-1.0, -1.0], [1.0, 1.0], [-3.0, 0.0]]]])
-    mapped = to_source(corners, [Placement.fitting(80, 60, 80, 60)], 60, 80)
-    np.testing.assert_allclose(mapped[0, 0], [[0, 0], [79, 59], [-79, 29.5]])
-
-
-def test_a_picture_at_half_size_maps_back_by_pixel_centres():
-    mapped = to_source(np.array([[[[-1.0, -1.0]]]]), [Placement.fitting(200, 200, 100, 100)], 100, 100)
-    np.testing.assert_allclose(mapped[0, 0, 0], [0.5, 0.5])
-
-
-def test_pixels_of_a_picture_map_to_the_models_coordinates_and_back():
-    placements = [Placement.fitting(240, 140, 170, 60), Placement.fitting(31, 90, 170, 60)]
-    points = np.array([[[0.0, 0.0], [239.0, 139.0], [70.5, 31.25]], [[0.0, 89.0], [-4.0, 200.0], [30.0, 0.0]]])
-    found = to_input(points, placements, 60, 170)
-    np.testing.assert_allclose(to_source(found[:, :, None], placements, 60, 170)[:, :, 0], points, atol=1e-9)
-    assert np.abs(found[0]).max() < 1.02  # inside the picture, whose outermost half pixels lie beyond -1 and +1
-
-
-def test_a_turned_photograph_maps_back_to_the_picture_as_displayed():
-    stored = np.zeros((1200, 1600), np.uint8)
-    stored[100:300, 200:500] = 255  # orientation 6 turns it clockwise: x = 1199 - row, y = column
-    exif, stream = Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6
-    Image.fromarray(stored).save(stream, "JPEG", exif=exif, quality=95)
-    fitted = images.fit(decoding.decode(stream.getvalue(), 300), 100, 100)
-    assert (fitted.placement.source_width, fitted.placement.source_height) == (1200, 1600)
-    rows, columns = np.nonzero(fitted.pixels > 127)
-    centre = np.array([columns.mean(), rows.mean()]) / 99 * 2 - 1
-    found = to_source(centre.reshape(1, 1, 1, 2), [fitted.placement], 100, 100)[0, 0, 0]
-    np.testing.assert_allclose(found, [1000, 350], atol=10)
-
-
-@pytest.mark.parametrize("size", [(2401, 2401), (2405, 1603), (603, 1205)])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_big_jpeg_is_what_it_is_in_full(size, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    encoded = io.BytesIO()
-    with Image.open(SAMPLE) as sample:
-        sample.convert("L").resize(size, Image.Resampling.BICUBIC).save(encoded, "JPEG", quality=95, exif=exif)
-    whole = decoding.decode(encoded.getvalue())
-    reduced = decoding.decode(encoded.getvalue(), detail=300)
-    assert max(reduced.image.size) < max(whole.image.size) * 0.6
-    ours, full = (images.fit(one, 100, 100, "light-on-dark") for one in (reduced, whole))
-    assert ours.placement == full.placement
-    difference = np.abs(ours.pixels.astype(int) - full.pixels).max()
-    assert difference <= 6

@@ -2,9 +2,9 @@ import io
 
 import pytest
 
-from rnnspn.inference import batch, results
-from rnnspn.inference.annotate import Annotator
 from rnnspn.inference.records import Failure
+from rnnspn.results import batch, writers
+from rnnspn.results.annotate import Annotator
 
 
 class _Kept:
@@ -58,7 +58,7 @@ def test_an_interruption_keeps_what_was_counted(predictor, pictures):
             raise KeyboardInterrupt
 
     stream, paths = io.BytesIO(), [str(pictures / "good.png")] * 400
-    writer = results.writer("jsonl", stream, print)
+    writer = writers.make_writer("jsonl", stream, print)
     with pytest.raises(KeyboardInterrupt):
         batch.read(predictor, paths, writer, tally, progress=interrupt)
     assert 20 < tally.done < 400

@@ -1,7 +1,7 @@
 import pytest
 from PIL import ImageFont
 
-from rnnspn.inference import typefaces
+from rnnspn.results import typefaces
 
 NOWHERE = "京"
 """A character that neither of the fonts here has."""

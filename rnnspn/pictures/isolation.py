@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from rnnspn.errors import ConfigError, ImageError, OutputError
-from rnnspn.inference import images
-from rnnspn.inference.images import Fitted, Placement, Polarity
+from rnnspn.pictures import images
+from rnnspn.pictures.images import Fitted, Placement
+from rnnspn.pictures.polarity import Polarity, expect_polarity
 
 try:
     import fcntl
@@ -53,7 +54,7 @@ _AHEAD_BYTES = 16 * 2**10
 """Requests under way: less than any pipe holds."""
 _PIPE_BYTES = 2**20
 _NO_LIMIT = "expected a system that can limit a process's memory, such as Linux; leave out --isolate"
-_SERVE = "from rnnspn.inference.isolation import serve; serve()"
+_SERVE = "from rnnspn.pictures.isolation import serve; serve()"
 
 
 class Decoder:
@@ -198,7 +199,7 @@ class Decoders:
     def __init__(self, height: int, width: int, polarity: Polarity) -> None:
         if resource is None:
             raise ConfigError(_NO_LIMIT)
-        images.expect_polarity(polarity)
+        expect_polarity(polarity)
         self._make = functools.partial(Decoder, height, width)
         self._polarity = polarity
         self._all: list[Decoder] = []

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from rnnspn.errors import InputError
-from rnnspn.inference import batch, results, resuming
+from rnnspn.results import batch, resuming, writers
 from tests import handmade
 
 NAMES = [b"plain.png", b"new\nline.png", b'a "quoted" one.png', b"=1+1.png", b"caf\xe9.png", b"comma, and 'rest.png"]
@@ -35,7 +35,7 @@ def _read(predictor, paths, form, left=None):
     if left is not None:
         tally = resuming.take_up(stream, form, paths, predictor)
     before = tally.done
-    batch.read(predictor, paths, results.writer(form, stream, print, begun=before > 0), tally)
+    batch.read(predictor, paths, writers.make_writer(form, stream, print, begun=before > 0), tally)
     return stream.getvalue(), tally, len(paths) - before
 
 

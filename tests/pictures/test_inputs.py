@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rnnspn.errors import InputError
-from rnnspn.inference.inputs import collect
+from rnnspn.pictures.inputs import collect
 
 NOTHING = io.BytesIO()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnnspn.inference import images
+from rnnspn.pictures import images
 
 HEIGHT, WIDTH = 3, 5
 GREY, RGB, INDEXED, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6

@@ -8,34 +8,21 @@ input; and pixels of the picture as it is displayed (after its EXIF orientation)
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from rnnspn.errors import ImageError
-from rnnspn.inference import decoding
-from rnnspn.inference.decoding import Decoded
+from rnnspn.pictures import decoding
+from rnnspn.pictures.decoding import Decoded
+from rnnspn.pictures.polarity import Pixels, Polarity, expect_polarity, is_on_light, stretched
 
-Polarity = Literal["auto", "dark-on-light", "light-on-dark"]
-Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
 _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
-_DARK, _LIGHT = 64, 192
-"""Levels of backgrounds below which ink is expected to be light, and from which on dark."""
-_AROUND = 8
-"""Surroundings reach as far as the picture's smaller side in so many parts."""
-_RARE = 200
-"""One pixel in so many is no ink: a speck or a highlight."""
-_RAREST = 2000
-"""One in so many, where the background is so light or dark that ink is expected on the other side: a thin stroke."""
-_SHADE = 64
-"""The border's lighter quarter is background only if it is no more levels above the middle; else ink crosses it."""
-_LEAST_CONTRAST = 85
-"""Levels are stretched as if ink were at least this far from its background: an empty sheet's grain stays faint."""
 
 
 class Placement(NamedTuple):
@@ -160,12 +147,6 @@ def load_all(
             yield error
 
 
-def expect_polarity(polarity: str) -> None:
-    """Raise ValueError for what is no polarity."""
-    if polarity not in get_args(Polarity):
-        raise ValueError(f"expected the polarity {', '.join(get_args(Polarity))}; got {polarity!r}")
-
-
 def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
     """Make a picture grey, scale it to fit H x W with its aspect kept, and turn it light on dark.
 
@@ -191,10 +172,10 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
         grey = ImageChops.multiply(grey, alpha)
         cover = _resized(alpha, size, decoded.box)
     levels = _resized(grey, size, decoded.box)
-    if polarity == "dark-on-light" or (polarity == "auto" and _is_on_light(levels, cover)):
+    if polarity == "dark-on-light" or (polarity == "auto" and is_on_light(levels, cover)):
         # With `levels` already weighted by the cover, this is the inverse of the picture laid over white.
         levels = (255 if cover is None else np.maximum(cover, levels)) - levels
-    levels = _stretched(levels, told=polarity != "auto")
+    levels = stretched(levels, told=polarity != "auto")
     if size == (width, height):
         return Fitted(levels, placement)
     pixels = np.zeros((height, width), np.uint8)
@@ -203,79 +184,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     return Fitted(pixels, placement)
 
 
-def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Pixels:
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
-    levels: NDArray[np.uint8] = np.asarray(image)
+    levels: Pixels = np.asarray(image)
     return levels
-
-
-def _border(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the levels of the outermost rows and columns, in order."""
-    border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    border.sort()
-    return border
-
-
-def _is_on_light(levels: NDArray[np.uint8], cover: NDArray[np.uint8] | None) -> bool:
-    if cover is not None and _border(cover).mean() < 128:
-        visible = cover.sum(dtype=np.int64)
-        return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
-    paper = int(_border(levels)[levels.shape[0] + levels.shape[1] - 1])
-    if 0 < paper < 255 and cover is None:
-        rare = _RAREST if paper >= _LIGHT else _RARE, _RAREST if paper < _DARK else _RARE
-        below, above = _more_one_sided(
-            _below_and_above(levels - np.int32(paper), *rare),  # ink of any width, on an even background
-            _below_and_above(_outstanding(levels), *rare),  # fine ink, in any light
-        )
-        if 4 * max(below, above) > 5 * min(below, above):
-            return below > above
-    return paper > 127
-
-
-def _more_one_sided(*pairs: tuple[int, int]) -> tuple[int, int]:
-    """Return the first of two pairs, or the second where that has the larger quotient of its numbers."""
-    (most, least), (other_most, other_least) = (sorted(pair, reverse=True) for pair in pairs)
-    return pairs[other_most * least > most * other_least]
-
-
-def _below_and_above(
-    differences: NDArray[np.int32], rare_below: int = _RARE, rare_above: int = _RARE
-) -> tuple[int, int]:
-    """Return how far what is not too rare to be ink is on either side."""
-    low, high = differences.size // rare_below, differences.size - 1 - differences.size // rare_above
-    ordered = np.partition(differences, (low, high), axis=None)
-    return max(0, -int(ordered[low])), max(0, int(ordered[high]))
-
-
-def _outstanding(levels: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return how far each level is above the mean of its surroundings, times their number, int32 (h, w).
-
-    Shade and light change from place to place; ink is what differs from what is next to it.
-    """
-    reach = min(levels.shape) // _AROUND
-    side = 2 * reach + 1
-    height, width = levels.shape
-    sums = np.zeros((height + side, width + side), np.int32)  # of all that is above and left of a place
-    padded = np.pad(levels, reach, mode="edge")
-    np.cumsum(np.cumsum(padded, 0, dtype=np.int32), 1, dtype=np.int32, out=sums[1:, 1:])
-    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    outstanding: NDArray[np.int32] = levels * np.int32(side * side) - around
-    return outstanding
-
-
-def _stretched(levels: NDArray[np.uint8], told: bool) -> NDArray[np.uint8]:
-    """Make the background 0 and ink 255; a polarity that was told may be wrong, and ink may cover the border."""
-    border = _border(levels)
-    middle, paper = (int(border[index]) for index in (border.size // 2 - 1, border.size * 3 // 4))
-    if paper - middle > _SHADE:
-        paper = middle
-    if paper == 0:
-        return levels
-    if told and middle >= _LIGHT:
-        below, above = _below_and_above(levels - np.int32(middle))
-        if below >= above:
-            return levels
-    span = max(int(levels.max()) - paper, _LEAST_CONTRAST)
-    stretched: NDArray[np.uint8] = (np.clip((levels - float(paper)) * 255 / span, 0, 255) + 0.5).astype(np.uint8)
-    return stretched

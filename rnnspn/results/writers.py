@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from rnnspn.errors import InputError
-from rnnspn.inference import output
 from rnnspn.inference.records import NOTHING, Failure, Reading, Record
+from rnnspn.results import output
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -51,7 +51,7 @@ class Writer(Protocol):
         """
 
 
-def writer(
+def make_writer(
     form: Format, stream: BinaryIO, complain: Callable[[str], None], *, path_width: int = 40, begun: bool = False
 ) -> Writer:
     """Make the writer of a format.

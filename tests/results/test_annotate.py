@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from rnnspn.errors import OutputError
-from rnnspn.inference.annotate import COLOURS, Annotator, draw
 from rnnspn.inference.predictor import Predictor
+from rnnspn.results.annotate import COLOURS, Annotator, draw
 from tests import handmade
 
 

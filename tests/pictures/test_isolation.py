@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from rnnspn.errors import ConfigError, ImageError
-from rnnspn.inference import images, isolation
-from rnnspn.inference.images import Fitted
-from rnnspn.inference.isolation import Decoder, Decoders
+from rnnspn.pictures import images, isolation
+from rnnspn.pictures.images import Fitted
+from rnnspn.pictures.isolation import Decoder, Decoders
 from tests import handmade
 
 SAMPLES = sorted(map(str, (Path(__file__).parents[2] / "assets" / "images").glob("*.png")))
 WICKED = """
 import os, time
-from rnnspn.inference import images, isolation
+from rnnspn.pictures import images, isolation
 real = images.load
 def load(path, *arguments):
     name = os.path.basename(path)
@@ -99,7 +99,7 @@ def test_a_process_that_lies_is_replaced(answer, code, tmp_path, monkeypatch):
 
 
 def test_nobody_is_ended_who_waits_for_its_answers_to_be_read(tmp_path):
-    side, quick = 1000, "from rnnspn.inference import isolation; isolation._LAST_S = 1; isolation.serve()"
+    side, quick = 1000, "from rnnspn.pictures import isolation; isolation._LAST_S = 1; isolation.serve()"
     paths = [_picture(tmp_path, f"{number}.png") for number in range(4)]  # their answers do not fit into a pipe
     decoder = Decoder(side, side, serve=quick)
     try:
@@ -131,7 +131,7 @@ def test_the_processes_end_with_the_run(predictor, tmp_path, monkeypatch):
 
 def test_a_process_that_cannot_be_limited_is_told_so_once(tmp_path):
     refused = "import resource\ndef refuse(*limits): raise ValueError\nresource.setrlimit = refuse\n"
-    decoder = Decoder(100, 100, serve=f"{refused}from rnnspn.inference import isolation; isolation.serve()")
+    decoder = Decoder(100, 100, serve=f"{refused}from rnnspn.pictures import isolation; isolation.serve()")
     with pytest.raises(ConfigError, match="leave out --isolate"):
         list(decoder.load([_picture(tmp_path, "a.png")] * 2))
     decoder.close()
@@ -139,7 +139,7 @@ def test_a_process_that_cannot_be_limited_is_told_so_once(tmp_path):
 
 def test_a_lower_limit_of_the_system_is_kept_to(tmp_path):
     lower = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (15 * 2**27, 15 * 2**27))\n"
-    decoder = Decoder(100, 100, serve=f"{lower}from rnnspn.inference import isolation; isolation.serve()")
+    decoder = Decoder(100, 100, serve=f"{lower}from rnnspn.pictures import isolation; isolation.serve()")
     assert _codes(list(decoder.load([_picture(tmp_path, "a.png")]))) == ["read"]
     decoder.close()
 
@@ -186,7 +186,7 @@ def test_a_process_is_out_of_reach_of_the_terminal_and_leaves_no_core_file(tmp_p
 
 
 def test_a_process_that_nobody_ends_any_more_ends_by_itself(tmp_path):
-    serve = f"from rnnspn.inference import isolation\nisolation._LAST_S = 1\n{WICKED}"
+    serve = f"from rnnspn.pictures import isolation\nisolation._LAST_S = 1\n{WICKED}"
     decoder = Decoder(100, 100, serve=serve)
     try:
         decoder._process.stdin.write(isolation._request(_picture(tmp_path, "hang.png"), "auto"))

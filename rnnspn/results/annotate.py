@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw
 
 from rnnspn import files
 from rnnspn.contract import ModelMetadata
-from rnnspn.inference import decoding, glimpses, images, output, typefaces
-from rnnspn.inference.images import Polarity
 from rnnspn.inference.records import NOTHING, Reading, Step
+from rnnspn.pictures import decoding, images
+from rnnspn.pictures.polarity import Pixels, Polarity
+from rnnspn.results import glimpses, output, typefaces
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 """Okabe and Ito's palette, told apart with any kind of colour vision; the steps take them in turn."""
@@ -166,7 +167,7 @@ def _shares(reading: Reading) -> bool:
     return len(reading.steps) > 1 and len({step.quad for step in reading.steps}) == 1
 
 
-def _draw_crop(canvas: Image.Image, corner: tuple[int, int], crop: images.Pixels, number: str, colour: str) -> None:
+def _draw_crop(canvas: Image.Image, corner: tuple[int, int], crop: Pixels, number: str, colour: str) -> None:
     pen = ImageDraw.Draw(canvas)
     left, top = corner
     height = _cell_height()

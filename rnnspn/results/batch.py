@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnspn.errors import ImageError
-from rnnspn.inference.annotate import Annotator
-from rnnspn.inference.images import Polarity
 from rnnspn.inference.predictor import Predictor
 from rnnspn.inference.records import Failure, Record
-from rnnspn.inference.results import Writer
+from rnnspn.pictures.polarity import Polarity
+from rnnspn.results.annotate import Annotator
+from rnnspn.results.writers import Writer
 
 
 @dataclass
