@@ -33,7 +33,7 @@ from rnnspn.config import SYNTHESIS
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import RnnspnError
-from rnnspn.inference import diagnosis, model_file, providers, session, timing
+from rnnspn.inference import cuda, diagnosis, model_file, providers, session, timing
 from rnnspn.inference.buffers import SETS, SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.pooling import pooled_first
@@ -217,7 +217,7 @@ def settings(model: ModelFile, pictures: np.ndarray, seconds: float) -> list[dic
     rows: list[dict[str, Any]] = []
     content, reference = model.content, session.open_engine(model, "cpu")
     for graph, others in itertools.product(("pooled first", "as in the file"), OTHER_SETTINGS):
-        chosen = providers.cuda_settings(tf32=False, recording=True) | others
+        chosen = cuda.settings(tf32=False, recording=True) | others
         tried = {"graph": graph} | others
         try:
             loaded = pooled_first(content) if graph == "pooled first" else content

@@ -15,7 +15,7 @@ from exporters import pictures as standard_pictures
 from rnnspn import contract
 from rnnspn.config import ModelConfig
 from rnnspn.errors import ParityError
-from rnnspn.inference.providers import onnxruntime
+from rnnspn.inference.runtime import onnxruntime
 from rnnspn.models.networks import Network
 from rnnspn.models.readout import read_out
 from rnnspn.scores import are_clear

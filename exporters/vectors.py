@@ -31,7 +31,7 @@ from rnnspn.errors import ModelFileError
 from rnnspn.files import write_text
 from rnnspn.inference import session
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import onnxruntime
+from rnnspn.inference.runtime import onnxruntime
 from rnnspn.inference.session import Outputs
 from rnnspn.pictures import images
 from rnnspn.scores import are_clear

@@ -16,10 +16,11 @@ import rnnspn
 from rnnspn import contract
 from rnnspn.contract import ModelMetadata
 from rnnspn.errors import MissingPackageError, RnnspnError
-from rnnspn.inference import session
+from rnnspn.inference import cuda, session
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import NO_PROCESSOR, cuda_driver, one_line, onnxruntime
+from rnnspn.inference.openvino import NO_PROCESSOR
+from rnnspn.inference.runtime import one_line, onnxruntime
 
 _GPU_RUNTIME = "onnxruntime-gpu"
 RUNTIMES = ("onnxruntime", _GPU_RUNTIME, "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
@@ -115,10 +116,10 @@ def _runtimes(found: dict[str, str]) -> Finding:
 
 def _cuda() -> list[Finding]:
     """Look for the driver and for the libraries that the runtime wants."""
-    driver = cuda_driver()
+    driver = cuda.driver()
     findings = [Finding("NVIDIA driver", "works" if driver else "absent", driver or "no CUDA driver on this machine")]
     if _GPU_RUNTIME in _installed(RUNTIMES):
-        cuda = _wanted_cuda() or "unknown"
+        wanted = _wanted_cuda() or "unknown"
         cudnn = _wanted_cudnn(metadata.requires(_GPU_RUNTIME) or [])
         names = sorted(
             {name for found in metadata.distributions() if (name := found.metadata["Name"] or "").startswith("nvidia-")}
@@ -128,7 +129,7 @@ def _cuda() -> list[Finding]:
             found.append(f"cuDNN {loaded} loads")
         state: State = "works" if found else "absent"
         mend = "" if found else "pip install 'rnnspn[gpu]', or install CUDA and cuDNN on the system"
-        detail = f"wanted: CUDA {cuda}, cuDNN {cudnn or 'unknown'}; found: {', '.join(found) or 'none'}"
+        detail = f"wanted: CUDA {wanted}, cuDNN {cudnn or 'unknown'}; found: {', '.join(found) or 'none'}"
         findings.append(Finding("CUDA libraries", state, detail, mend))
     return findings
 
@@ -176,7 +177,7 @@ def _try(model: ModelFile, provider: str) -> Finding:
 def _ought_to_work(provider: str, reason: str) -> bool:
     """Tell whether a provider that does not run here should, by what is installed and why it does not."""
     if provider == "cuda":
-        return bool(cuda_driver()) and _GPU_RUNTIME in _installed(RUNTIMES)
+        return bool(cuda.driver()) and _GPU_RUNTIME in _installed(RUNTIMES)
     if provider == "openvino":
         return PLUG_INS[0] in _installed(PLUG_INS) and reason != NO_PROCESSOR
     return True

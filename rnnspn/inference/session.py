@@ -19,7 +19,8 @@ from rnnspn.inference.buffers import BufferedSession, on_device
 from rnnspn.inference.cores import available_cores
 from rnnspn.inference.forks import Room
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import BATCHES, Provider, one_line, open_session, want_of_memory
+from rnnspn.inference.providers import PROVIDERS, Provider, open_session
+from rnnspn.inference.runtime import one_line, want_of_memory
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -190,12 +191,12 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
     """
     if provider not in get_args(Provider):
         raise ProviderError(f"expected the provider {', '.join(get_args(Provider))}; got {provider!r}")
-    if provider == "openvino-bfloat16" and not model.metadata.parity.get(contract.BFLOAT16):
-        raise ProviderError(
-            f"{model.path} has not passed the accuracy gate for bfloat16; export it with --bfloat16, "
-            "or use --provider openvino"
-        )
     if provider != "auto":
+        if PROVIDERS[provider].multiplies_in == "bfloat16" and not model.metadata.parity.get(contract.BFLOAT16):
+            raise ProviderError(
+                f"{model.path} has not passed the accuracy gate for bfloat16; export it with --bfloat16, "
+                "or use --provider openvino"
+            )
         return _engine(model, provider, "as asked")
     try:
         return _engine(model, "cuda", "auto: a CUDA device works")
@@ -205,17 +206,17 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
 
 def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
     # The first session is made here, so that a model that cannot run fails at once.
-    on_cuda = provider.startswith("cuda")
-    workers = _CUDA_WORKERS if on_cuda else available_cores()
+    traits = PROVIDERS[provider]
+    workers = _CUDA_WORKERS if traits.kind == "cuda" else available_cores()
     idle, room = deque([_open(model, provider)]), Room(workers)
-    engine = Engine(model, provider, reason, workers, BATCHES[provider], idle, room)
-    if on_cuda:  # what CUDA lacks is only found when kernels run
+    engine = Engine(model, provider, reason, workers, traits.batch, idle, room)
+    if traits.kind == "cuda":  # what CUDA lacks is only found when kernels run
         engine.run(np.zeros((1, model.metadata.height, model.metadata.width), np.uint8))
     return engine
 
 
 def _open(model: ModelFile, provider: str) -> _Runner:
-    if provider.startswith("cuda"):
+    if PROVIDERS[provider].kind == "cuda":
         return BufferedSession(on_device(partial(open_session, model.content, provider, model.path)), "cuda").run
     return partial(_run, open_session(model.content, provider, model.path))
 

@@ -22,7 +22,7 @@ from PIL import Image
 from cli import console
 from cli.main import app
 from rnnspn.contract import METADATA_KEY
-from rnnspn.inference.providers import BATCHES
+from rnnspn.inference.providers import PROVIDERS
 from tests import handmade
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +220,7 @@ def test_an_interruption_keeps_what_is_done_and_exits_130(pictures, model_path, 
     assert all(json.loads(line)["digits"] == "120" for line in lines)
     done = int(re.search(r"interrupted after (\d+) of 20000 pictures", said)[1])
     assert lines
-    assert done <= len(lines) <= done + BATCHES["cpu"]  # the last batch may be written and not yet counted
+    assert done <= len(lines) <= done + PROVIDERS["cpu"].batch  # the last batch may be written and not yet counted
     assert not output.exists()
     assert "Traceback" not in said
 

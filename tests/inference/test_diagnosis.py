@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rnnspn.errors import ProviderError
-from rnnspn.inference import diagnosis, session
+from rnnspn.inference import cuda, diagnosis, session
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.providers import NO_PROCESSOR
+from rnnspn.inference.openvino import NO_PROCESSOR
 from rnnspn.inference.session import Engine, Outputs
 
 
@@ -111,7 +111,7 @@ def test_a_gpu_that_ought_to_work_and_does_not_is_broken(monkeypatch: pytest.Mon
     if found("provider cuda").state == "works":
         pytest.skip("CUDA works here")
     assert found("provider cuda").state == "absent"
-    monkeypatch.setattr(diagnosis, "cuda_driver", lambda: "up to CUDA 13.0")
+    monkeypatch.setattr(cuda, "driver", lambda: "up to CUDA 13.0")
     monkeypatch.setattr(diagnosis, "_cuda", list)
     monkeypatch.setattr(diagnosis, "_installed", lambda names: {"onnxruntime-gpu": "1.0"})
     monkeypatch.setattr(diagnosis, "_package", lambda name, extra="": diagnosis.Finding(name, "works", ""))

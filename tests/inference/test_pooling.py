@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference import model_file, providers
+from rnnspn.inference import cuda, model_file, providers
 from rnnspn.inference.pooling import pooled_first
 from tests.inference.test_layout import chain, changed
 from tests.inference.test_session import BOTH, _runtime
@@ -114,7 +114,7 @@ def test_cuda_alone_gets_it_so(monkeypatch: pytest.MonkeyPatch) -> None:
     model = chain("Relu", "MaxPool")
     asked = _runtime(monkeypatch, BOTH, BOTH)
     given: list[bytes] = []
-    monkeypatch.setattr(providers, "pooled_first", lambda content: (given.append(content), content)[1])
+    monkeypatch.setattr(cuda, "pooled_first", lambda content: (given.append(content), content)[1])
     providers.open_session(model, "cuda", Path("m.onnx"))
     providers.open_session(model, "cpu", Path("m.onnx"))
     assert given == [model]

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from rnnspn.errors import MissingPackageError, ModelFileError, OutOfMemoryError, ProviderError
-from rnnspn.inference import model_file, providers, session
+from rnnspn.inference import cuda, model_file, session
 from rnnspn.inference.buffers import on_device
 from rnnspn.inference.forks import Room
 from rnnspn.inference.session import open_engine
@@ -62,7 +62,7 @@ def _runtime(
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
     monkeypatch.setattr(session, "BufferedSession", lambda session, device: SimpleNamespace(run=_blank_outputs))
-    monkeypatch.setattr(providers, "cuda_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
     return asked
 
 
