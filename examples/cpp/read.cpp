@@ -7,7 +7,6 @@
 
 #include <onnxruntime_cxx_api.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -16,10 +15,7 @@
 #include <string>
 #include <vector>
 
-struct Picture {
-    int64_t height, width;
-    std::vector<uint8_t> levels;  // row by row, 0 for the background and 255 for ink
-};
+#include "ink.hpp"
 
 static Picture load(const std::string &path) {
     std::ifstream file(path, std::ios::binary);
@@ -32,65 +28,6 @@ static Picture load(const std::string &path) {
     file.ignore(1).read(reinterpret_cast<char *>(picture.levels.data()), height * width);
     if (!file) throw std::runtime_error(path + " is cut off");
     return picture;
-}
-
-static std::vector<uint8_t> border_of(const Picture &picture) {
-    const auto &levels = picture.levels;
-    const size_t width = size_t(picture.width);
-    std::vector<uint8_t> border(levels.begin(), levels.begin() + picture.width);
-    border.insert(border.end(), levels.end() - picture.width, levels.end());
-    for (size_t at = 0; at < levels.size(); at += width) border.insert(border.end(), {levels[at], levels[at + width - 1]});
-    std::sort(border.begin(), border.end());
-    return border;
-}
-
-struct Sides {
-    int64_t most, least;
-    bool on_light;
-};
-
-// How far what is not too rare to be ink is on either side.
-static Sides sides_of(std::vector<int64_t> differences, int paper) {
-    std::sort(differences.begin(), differences.end());
-    const size_t count = differences.size(), rare_below = count / (paper >= 192 ? 2000 : 200),
-                 rare_above = count / (paper < 64 ? 2000 : 200);  // specks and highlights
-    const int64_t below = std::max<int64_t>(0, -differences[rare_below]);
-    const int64_t above = std::max<int64_t>(0, differences[count - 1 - rare_above]);
-    return {std::max(below, above), std::min(below, above), below > above};
-}
-
-// Ink is what stands out more to one side: from the border's level, or from its surroundings.
-static bool is_on_light(int paper, const Picture &picture) {
-    const int64_t height = picture.height, width = picture.width, reach = std::min(height, width) / 8;
-    const auto level = [&](int64_t y, int64_t x) {
-        return int64_t(picture.levels[size_t(std::clamp<int64_t>(y, 0, height - 1) * width +
-                                             std::clamp<int64_t>(x, 0, width - 1))]);
-    };
-    std::vector<int64_t> from_paper, from_surroundings;
-    for (int64_t y = 0; y < height; y++)
-        for (int64_t x = 0; x < width; x++) {
-            int64_t difference = 0;
-            for (int64_t i = y - reach; i <= y + reach; i++)
-                for (int64_t j = x - reach; j <= x + reach; j++) difference += level(y, x) - level(i, j);
-            from_surroundings.push_back(difference);
-            from_paper.push_back(level(y, x) - paper);
-        }
-    const Sides plain = sides_of(from_paper, paper), local = sides_of(from_surroundings, paper);
-    const Sides &clearer = local.most * plain.least > plain.most * local.least ? local : plain;
-    return 4 * clearer.most > 5 * clearer.least ? clearer.on_light : paper > 127;
-}
-
-// What rnnspn predict does too: ink becomes light, and a background that is not black becomes it.
-static void prepare(Picture &picture) {
-    auto border = border_of(picture);
-    if (is_on_light(border[border.size() / 2 - 1], picture))
-        for (auto &level : picture.levels) level = uint8_t(255 - level);
-    border = border_of(picture);
-    const int middle = border[border.size() / 2 - 1], quarter = border[border.size() * 3 / 4];
-    const int paper = quarter - middle > 64 ? middle : quarter;
-    if (paper == 0) return;
-    const double range = std::max(*std::max_element(picture.levels.begin(), picture.levels.end()) - paper, 85);
-    for (auto &level : picture.levels) level = uint8_t(std::clamp((level - paper) * 255 / range, 0.0, 255.0) + 0.5);
 }
 
 // The character of each class, from the metadata: a JSON document that escapes nothing here but \ and ".

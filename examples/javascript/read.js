@@ -10,6 +10,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { PNG } from "pngjs";
+import { prepared } from "./ink.js";
 
 process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before the first session: ONNX Runtime reports to its maker otherwise
 
@@ -26,46 +27,6 @@ async function open(path) {
   // The character of each class is in the file's metadata, which this runtime does not hand out. ␣ is what comes after
   // the end, where readings are of different lengths.
   alphabet = [...JSON.parse(model.toString("utf8").match(/"alphabet": ("(\\.|[^"\\])*")/)[1])];
-}
-
-// What rnnspn predict does too: ink becomes light, and a background that is not black becomes it.
-function prepared(levels, height, width) {
-  const border = (share) => {
-    const sides = Array.from({ length: height }, (_, y) => [levels[y * width], levels[(y + 1) * width - 1]]);
-    const ends = [...levels.subarray(0, width), ...levels.subarray(-width), ...sides.flat()];
-    return ends.sort((a, b) => a - b)[share(ends.length)];
-  };
-  const middle = () => border((count) => count / 2 - 1);
-  if (isOnLight(middle(), levels, height, width)) levels = levels.map((level) => 255 - level);
-  let paper = border((count) => Math.floor((count * 3) / 4));
-  const centre = middle();
-  if (paper - centre > 64) paper = centre;
-  if (paper === 0) return levels;
-  const range = Math.max(levels.reduce((most, level) => Math.max(most, level)) - paper, 85);
-  return levels.map((level) => Math.round(Math.min(Math.max(((level - paper) * 255) / range, 0), 255)));
-}
-
-// Ink is what stands out more to one side: from the border's level, or from its surroundings.
-function isOnLight(paper, levels, height, width) {
-  const reach = Math.floor(Math.min(height, width) / 8);
-  const within = (at, size) => Math.min(Math.max(at, 0), size - 1);
-  const fromSurroundings = (level, at) => {
-    const [y, x] = [Math.floor(at / width), at % width];
-    let difference = 0;
-    for (let i = y - reach; i <= y + reach; i++)
-      for (let j = x - reach; j <= x + reach; j++) difference += level - levels[within(i, height) * width + within(j, width)];
-    return difference;
-  };
-  const sides = (difference) => {
-    const ordered = Float64Array.from(levels, difference).sort();
-    const rare = (expected) => Math.floor(ordered.length / (expected ? 2000 : 200)); // specks and highlights
-    const below = Math.max(0, -ordered[rare(paper >= 192)]);
-    const above = Math.max(0, ordered.at(-1 - rare(paper < 64)));
-    return { most: Math.max(below, above), least: Math.min(below, above), onLight: below > above };
-  };
-  const [plain, local] = [sides((level) => level - paper), sides(fromSurroundings)];
-  const clearer = local.most * plain.least > plain.most * local.least ? local : plain;
-  return 4 * clearer.most > 5 * clearer.least ? clearer.onLight : paper > 127;
 }
 
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.

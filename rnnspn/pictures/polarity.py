@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 Polarity = Literal["auto", "dark-on-light", "light-on-dark"]
 Pixels = NDArray[np.uint8]
 
-_DARK, _LIGHT = 64, 192
-"""Levels of backgrounds below which ink is expected to be light, and from which on dark."""
+_LIGHT = 192
+"""Levels of backgrounds from which on ink is expected to be dark."""
 _AROUND = 8
 """Surroundings reach as far as the picture's smaller side in so many parts."""
 _RARE = 200
-"""One pixel in so many is no ink: a speck or a highlight."""
-_RAREST = 2000
-"""One in so many, where the background is so light or dark that ink is expected on the other side: a thin stroke."""
+"""One pixel in so many is no ink, even when blurred by a pixel to every side: a speck or a highlight."""
 _SHADE = 64
 """The border's lighter quarter is background only if it is no more levels above the middle; else ink crosses it."""
 _LEAST_CONTRAST = 85
@@ -45,10 +43,10 @@ def is_on_light(levels: Pixels, cover: Pixels | None) -> bool:
         return bool(visible and levels.sum(dtype=np.int64) / visible < 0.5)
     paper = int(_border(levels)[levels.shape[0] + levels.shape[1] - 1])
     if 0 < paper < 255 and cover is None:
-        rare = _RAREST if paper >= _LIGHT else _RARE, _RAREST if paper < _DARK else _RARE
+        blurred = _blurred(levels)
         below, above = _more_one_sided(
-            _below_and_above(levels - np.int32(paper), *rare),  # ink of any width, on an even background
-            _below_and_above(_outstanding(levels), *rare),  # fine ink, in any light
+            _below_and_above(blurred - 9 * paper),  # ink of any width, on an even background
+            _below_and_above(_outstanding(blurred)),  # fine ink, in any light
         )
         if 4 * max(below, above) > 5 * min(below, above):
             return below > above
@@ -69,7 +67,7 @@ def stretched(levels: Pixels, told: bool) -> Pixels:
     if paper == 0:
         return levels
     if told and middle >= _LIGHT:
-        below, above = _below_and_above(levels - np.int32(middle))
+        below, above = _below_and_above(_blurred(levels) - 9 * middle)
         if below >= above:
             return levels
     span = max(int(levels.max()) - paper, _LEAST_CONTRAST)
@@ -90,26 +88,32 @@ def _more_one_sided(*pairs: tuple[int, int]) -> tuple[int, int]:
     return pairs[other_most * least > most * other_least]
 
 
-def _below_and_above(
-    differences: NDArray[np.int32], rare_below: int = _RARE, rare_above: int = _RARE
-) -> tuple[int, int]:
+def _below_and_above(differences: NDArray[np.int32]) -> tuple[int, int]:
     """Return how far what is not too rare to be ink is on either side."""
-    low, high = differences.size // rare_below, differences.size - 1 - differences.size // rare_above
-    ordered = np.partition(differences, (low, high), axis=None)
-    return max(0, -int(ordered[low])), max(0, int(ordered[high]))
+    rare = differences.size // _RARE
+    ordered = np.partition(differences, (rare, -1 - rare), axis=None)
+    return max(0, -int(ordered[rare])), max(0, int(ordered[-1 - rare]))
 
 
-def _outstanding(levels: Pixels) -> NDArray[np.int32]:
-    """Return how far each level is above the mean of its surroundings, times their number, int32 (h, w).
+def _blurred(levels: Pixels) -> NDArray[np.int32]:
+    """Return the sums of the nine levels around each place, int32 (h, w), in which specks fade and strokes stay."""
+    padded = np.pad(levels, 1, mode="edge").astype(np.int32)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    blurred: NDArray[np.int32] = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return blurred
+
+
+def _outstanding(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return how far each value is above the mean of its surroundings, times their number, int32 (h, w).
 
     Shade and light change from place to place; ink is what differs from what is next to it.
     """
-    reach = min(levels.shape) // _AROUND
+    reach = min(values.shape) // _AROUND
     side = 2 * reach + 1
-    height, width = levels.shape
-    sums = np.zeros((height + side, width + side), np.int32)  # of all that is above and left of a place
-    padded = np.pad(levels, reach, mode="edge")
+    height, width = values.shape
+    sums = np.zeros((height + side, width + side), np.int32)  # of all above and left of a place; may wrap, and back
+    padded = np.pad(values, reach, mode="edge")
     np.cumsum(np.cumsum(padded, 0, dtype=np.int32), 1, dtype=np.int32, out=sums[1:, 1:])
     around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    outstanding: NDArray[np.int32] = levels * np.int32(side * side) - around
+    outstanding: NDArray[np.int32] = values * np.int32(side * side) - around
     return outstanding
