@@ -87,6 +87,7 @@ def quantise(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> onnx.ModelP
     del quantised.opset_import[:]
     quantised.opset_import.extend(own)
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
+    quantised.ir_version = model.ir_version
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 

@@ -157,6 +157,7 @@ def build_graph(
         should_fold=lambda node: False if alone and node.op_type in ("MatMul", "Gemm") else None,
     )
     model = program.model_proto
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)  # for runtimes as old as can be
     if activate:
         _activate_before_pooling(model.graph)
     _strip(model)

@@ -1,4 +1,4 @@
-"""What exported models are compared on: synthesised pictures of digits, all black, all white and noise."""
+"""What exported models are compared on: synthesised pictures of digits, all black, all white and noise; and strokes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,3 +29,18 @@ def extremes(noise: int, height: int, width: int) -> NDArray[np.uint8]:
     size = (height, width)
     random = np.random.default_rng(0).integers(0, 256, (noise, *size), dtype=np.uint8)
     return np.concatenate([np.zeros((1, *size), np.uint8), np.full((1, *size), 255, np.uint8), random])
+
+
+def strokes(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
+    """Return a picture of some bars, darker or lighter than a background in uneven light, uint8 (height, width)."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    levels = random.integers(0, 256) + random.integers(-120, 121) * (x / (width - 1) - 0.5)
+    levels += (seed % 3 == 1) * random.integers(-120, 121) * (y / (height - 1) - 0.5)
+    levels += random.integers(-3, 4, (height, width))
+    for _ in range(random.integers(1, 5)):
+        top, left = random.integers(0, height - 2), random.integers(0, width - 2)
+        thickness, length, ink = random.integers(1, 5), random.integers(4, 30), random.integers(-150, 151)
+        down, across = (thickness, length) if random.integers(2) else (length, thickness)
+        levels[top : top + down, left : left + across] += ink
+    return levels.clip(0, 255).astype(np.uint8)

@@ -10,8 +10,9 @@ The file is one JSON document:
 | `tolerances` | largest difference allowed in each number of `probabilities` and `theta`; `digits` must be equal |
 | `runtime` | what gave the answers |
 | `vectors` | for each picture its H x W grey levels, row by row in base64, and the outputs of the contract |
+| `preparations` | small pictures for what comes before a model, each with its own `height` and `width` |
 
-`picture` are the levels as they come, `image` those that the model takes: docs/pictures.md.
+`picture` are the levels as they come, `image` what steps 4 and 5 of docs/pictures.md make of them.
 
 Shapes: n pictures, H x W pixels.
 """
@@ -43,6 +44,8 @@ _PICTURES = 10
 _CANDIDATES = 64
 _NOISE = 1
 _DECIMALS = 7
+_TELLING = (1199, 583, 283, 0, 986, 248, 10, 1018)
+"""Seeds of small pictures, chosen so that each way to go wrong that the tests know shows in two of them."""
 
 
 def vectors_file(model: Path) -> Path:
@@ -93,6 +96,7 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         "tolerances": {contract.PROBABILITIES: TOLERANCE, contract.THETA: TOLERANCE},
         "runtime": f"onnxruntime {onnxruntime().__version__}, CPU",
         "vectors": [_vector(taken[index], shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
+        "preparations": [_preparation(pictures.strokes(seed)) for seed in _TELLING],
     }
 
 
@@ -113,10 +117,20 @@ def _lit(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return lit
 
 
+def _preparation(picture: NDArray[np.uint8]) -> dict[str, Any]:
+    height, width = picture.shape
+    image = images.load(picture, height, width).pixels
+    return {"height": height, "width": width, "picture": _base64(picture), "image": _base64(image)}
+
+
+def _base64(levels: NDArray[np.uint8]) -> str:
+    return base64.b64encode(levels.tobytes()).decode()
+
+
 def _vector(picture: NDArray[np.uint8], image: NDArray[np.uint8], outputs: Outputs, index: int) -> dict[str, Any]:
     vector = {
-        "picture": base64.b64encode(picture.tobytes()).decode(),
-        "image": base64.b64encode(image.tobytes()).decode(),
+        "picture": _base64(picture),
+        "image": _base64(image),
         contract.DIGITS: outputs.digits[index].tolist(),
         contract.PROBABILITIES: _rounded(outputs.probabilities[index]),
     }

@@ -22,19 +22,15 @@ inline std::vector<uint8_t> border_of(const Picture &picture) {
 }
 
 // Of each place, the sum of the square that reaches so far to every side; beyond the picture are the nearest values.
-template <typename Value>
-std::vector<int64_t> sums(const std::vector<Value> &values, int64_t height, int64_t width, int64_t reach) {
-    std::vector<int64_t> all;
-    for (int64_t row = 0; row < height; row++)
-        for (int64_t column = 0; column < width; column++) {
-            int64_t sum = 0;
-            for (int64_t y = row - reach; y <= row + reach; y++)
-                for (int64_t x = column - reach; x <= column + reach; x++)
-                    sum += values[size_t(std::clamp<int64_t>(y, 0, height - 1) * width +
-                                         std::clamp<int64_t>(x, 0, width - 1))];
-            all.push_back(sum);
-        }
-    return all;
+inline std::vector<int64_t> sums(const std::vector<int64_t> &values, int64_t height, int64_t width, int64_t reach) {
+    const auto along = [reach](const std::vector<int64_t> &ones, int64_t count, int64_t step) {
+        std::vector<int64_t> all(ones.size());
+        for (int64_t at = 0; at < int64_t(ones.size()); at++)
+            for (int64_t place = at / step % count, i = place - reach; i <= place + reach; i++)
+                all[size_t(at)] += ones[size_t(at + (std::clamp<int64_t>(i, 0, count - 1) - place) * step)];
+        return all;
+    };
+    return along(along(values, width, 1), height, width);
 }
 
 struct Sides {
@@ -56,7 +52,8 @@ inline bool is_on_light(const Picture &picture) {
     const auto border = border_of(picture);
     const int paper = border[border.size() / 2 - 1];
     const int64_t reach = std::min(picture.height, picture.width) / 8, side = 2 * reach + 1;
-    const auto blurred = sums(picture.levels, picture.height, picture.width, 1);  // specks fade, strokes stay
+    const std::vector<int64_t> levels(picture.levels.begin(), picture.levels.end());
+    const auto blurred = sums(levels, picture.height, picture.width, 1);  // specks fade, strokes stay
     auto from_paper = blurred, from_surroundings = sums(blurred, picture.height, picture.width, reach);
     for (size_t at = 0; at < blurred.size(); at++) {
         from_paper[at] -= 9 * paper;

@@ -1,7 +1,9 @@
 // Read digit sequences with an exported model.
 //
-//   c++ -std=c++17 -I INCLUDE read.cpp LIBRARY -o read   INCLUDE: folder of onnxruntime_cxx_api.h, LIBRARY: libonnxruntime.so
-//   ./read MODEL.onnx PICTURE.pgm...                     a line a picture: reading, probabilities, theta, tabs between
+//   c++ -O2 -std=c++17 -I INCLUDE read.cpp LIBRARY -o read
+//   ./read MODEL.onnx PICTURE.pgm...          a line a picture: reading, probabilities, theta, tabs between
+//
+// INCLUDE is the folder of onnxruntime_cxx_api.h, LIBRARY is libonnxruntime.so.
 //
 // Pictures are binary PGM files of the model's own size; docs/pictures.md tells how to bring others to it.
 
@@ -17,13 +19,13 @@
 
 #include "ink.hpp"
 
-static Picture load(const std::string &path) {
+static Picture load(const std::string &path, int64_t height, int64_t width) {
     std::ifstream file(path, std::ios::binary);
     std::string kind;
-    int64_t width = 0, height = 0, white = 0;
-    file >> kind >> width >> height >> white;
-    if (!file || kind != "P5" || white != 255 || width < 1 || height < 1 || width > 4096 || height > 4096)
-        throw std::runtime_error(path + " is no binary PGM file of 8 bits");
+    int64_t across = 0, down = 0, white = 0;
+    file >> kind >> across >> down >> white;
+    if (!file || kind != "P5" || white != 255) throw std::runtime_error(path + " is no plain binary PGM file of 8 bits");
+    if (across != width || down != height) throw std::runtime_error(path + " is not of the model's size");
     Picture picture{height, width, std::vector<uint8_t>(size_t(height * width))};
     file.ignore(1).read(reinterpret_cast<char *>(picture.levels.data()), height * width);
     if (!file) throw std::runtime_error(path + " is cut off");
@@ -72,7 +74,9 @@ int main(int count, char **arguments) try {
     Ort::Env environment(ORT_LOGGING_LEVEL_FATAL);
     Ort::Session session(environment, arguments[1], Ort::SessionOptions());
     const auto alphabet = alphabet_of(session);
-    for (int picture = 2; picture < count; picture++) read(session, alphabet, load(arguments[picture]));
+    const auto type = session.GetInputTypeInfo(0);
+    const auto shape = type.GetTensorTypeAndShapeInfo().GetShape();
+    for (int at = 2; at < count; at++) read(session, alphabet, load(arguments[at], shape[1], shape[2]));
 } catch (const std::exception &error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 1;

@@ -38,12 +38,13 @@ function borderOf(levels, height, width) {
 
 // Of each place, the sum of the square that reaches so far to every side; beyond the picture are the nearest values.
 function sums(values, height, width, reach) {
-  const within = (at, size) => Math.min(Math.max(at, 0), size - 1);
-  return Array.from(values, (_, at) => {
-    const [row, column] = [Math.floor(at / width), at % width];
-    let sum = 0;
-    for (let y = row - reach; y <= row + reach; y++)
-      for (let x = column - reach; x <= column + reach; x++) sum += values[within(y, height) * width + within(x, width)];
-    return sum;
-  });
+  const along = (ones, count, step) =>
+    Array.from(ones, (_, at) => {
+      const place = Math.floor(at / step) % count;
+      let sum = 0;
+      for (let i = place - reach; i <= place + reach; i++)
+        sum += ones[at + (Math.min(Math.max(i, 0), count - 1) - place) * step];
+      return sum;
+    });
+  return along(along(values, width, 1), height, width);
 }

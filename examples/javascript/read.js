@@ -26,7 +26,9 @@ async function open(path) {
   session = await InferenceSession.create(model);
   // The character of each class is in the file's metadata, which this runtime does not hand out. ␣ is what comes after
   // the end, where readings are of different lengths.
-  alphabet = [...JSON.parse(model.toString("utf8").match(/"alphabet": ("(\\.|[^"\\])*")/)[1])];
+  const found = model.toString("utf8").match(/"alphabet": ("(\\.|[^"\\])*")/);
+  if (!found) throw new Error(`${path} was not made by rnnspn`);
+  alphabet = [...JSON.parse(found[1])];
 }
 
 // `levels` holds height * width bytes, row by row, 0 for the background and 255 for ink.
@@ -36,6 +38,8 @@ async function run(levels, height, width) {
 
 async function read(path) {
   const { width, height, data } = PNG.sync.read(readFileSync(path)); // four bytes a pixel: red, green, blue, alpha
+  const size = [height, width].join(" x "), expected = session.inputMetadata[0].shape.slice(1).join(" x ");
+  if (size !== expected) throw new Error(`${path} has ${size} pixels, the model takes ${expected}`);
   if (data.some((level, at) => at % 4 === 3 && level < 255)) throw new Error(`${path} is transparent in places`);
   const grey = (at) => (data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 32768) >> 16; // as Pillow does
   const levels = Uint8Array.from({ length: width * height }, (_, pixel) => grey(4 * pixel));
@@ -44,15 +48,20 @@ async function read(path) {
 }
 
 async function check(path) {
-  const { model: made, height, width, tolerances, vectors } = JSON.parse(readFileSync(path, "utf8"));
+  const { model: made, height, width, tolerances, vectors, preparations } = JSON.parse(readFileSync(path, "utf8"));
   // An .ort file beside a model reads as it does; its vectors name the model.
   if (!modelPath.endsWith(".ort") && createHash("sha256").update(model).digest("hex") !== made.sha256) {
     throw new Error(`${path} holds the vectors of another model than ${modelPath}`);
   }
+  const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
+  const isSame = ({ picture, image }, height, width) =>
+    !Buffer.compare(prepared(bytes(picture), height, width), bytes(image));
   const wrong = [];
+  for (const [index, small] of preparations.entries())
+    if (!isSame(small, small.height, small.width)) wrong.push(`image of preparation ${index}`);
   for (const [index, { picture, image, ...expected }] of vectors.entries()) {
-    const levels = prepared(Uint8Array.from(Buffer.from(picture, "base64")), height, width);
-    if (Buffer.compare(levels, Buffer.from(image, "base64"))) wrong.push(`image of picture ${index}`);
+    const levels = bytes(image);
+    if (!isSame({ picture, image }, height, width)) wrong.push(`image of picture ${index}`);
     const outputs = await run(levels, height, width);
     for (const [name, values] of Object.entries(expected)) {
       const got = Array.from(outputs[name].data, Number);

@@ -18,6 +18,17 @@ from tests.cli.program import ROOT
 
 FOLDER = ROOT / "examples" / "cpp"
 LIBRARIES = sorted(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
+PREPARE = """
+#include <cstdio>
+#include <cstdlib>
+#include "ink.hpp"
+int main(int, char **size) {
+    Picture picture{std::atoi(size[1]), std::atoi(size[2]), {}};
+    for (int level; (level = std::getchar()) != EOF;) picture.levels.push_back(uint8_t(level));
+    prepare(picture);
+    for (const uint8_t level : picture.levels) std::putchar(level);
+}
+"""
 Client = Callable[..., tuple[int, str, str]]
 
 pytestmark = [
@@ -76,6 +87,16 @@ def test_the_client_agrees_with_the_golden_vectors(read: Client, tmp_path: Path)
     assert all(found[name] <= allowed for name, allowed in document["tolerances"].items())
 
 
+def test_the_client_prepares_pictures_as_the_vectors_say(tmp_path: Path) -> None:
+    (tmp_path / "prepare.cpp").write_text(PREPARE)
+    strict = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined")
+    subprocess.run(["c++", *strict, "-I", FOLDER, tmp_path / "prepare.cpp", "-o", tmp_path / "prepare"], check=True)
+    for small in json.loads(vectors_file(model_file.bundled()).read_text())["preparations"]:
+        command = [tmp_path / "prepare", str(small["height"]), str(small["width"])]
+        done = subprocess.run(command, input=base64.b64decode(small["picture"]), capture_output=True, check=True)
+        assert base64.b64encode(done.stdout).decode() == small["image"]
+
+
 def test_a_model_without_theta_is_read_too(read: Client, tmp_path: Path) -> None:
     path = tmp_path / "conv.onnx"
     onnx.save(handmade.build(handmade.metadata(family="conv", downsample=None)), path)
@@ -105,8 +126,8 @@ def test_classes_are_spelled_in_the_models_alphabet_and_blanks_at_the_end_left_o
     ("content", "said"),
     [
         (b"P5\n100 100\n255\n", "cut off"),
-        (b"P2\n100 100\n255\n0 0", "no binary PGM"),
-        (b"P5\n90 90\n255\n" + bytes(8100), "invalid dimensions"),
+        (b"P2\n100 100\n255\n0 0", "no plain binary PGM"),
+        (b"P5\n4000 4000\n255\n" + bytes(16_000_000), "not of the model's size"),
     ],
 )
 def test_what_is_no_picture_of_the_models_size_is_said(read: Client, tmp_path: Path, content: bytes, said: str) -> None:

@@ -31,6 +31,7 @@ def read(*arguments: object, model: Path | None = None) -> tuple[int, str, str]:
 def changed_vectors(folder: Path, **changes: Any) -> Path:
     document = json.loads(vectors_file(model_file.bundled()).read_text())
     document["model"] |= changes.pop("model", {})
+    document["preparations"][2] |= changes.pop("preparation", {})
     document["vectors"][5] |= changes
     path = folder / "changed.json"
     path.write_text(json.dumps(document))
@@ -73,6 +74,7 @@ def test_a_model_that_is_missing_is_one_line(tmp_path: Path) -> None:
     [
         ({"digits": [0, 0, 0]}, "digits of picture 5"),
         ({"theta": [[[0.5, 0, 0], [0, 0.5, 0]]] * 3}, "theta of picture 5"),
+        ({"preparation": {"height": 40, "width": 24}}, "image of preparation 2"),
         ({"model": {"sha256": "0" * 64}}, "of another model"),
     ],
 )
@@ -97,3 +99,19 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     code, out, err = read(tmp_path / "text.png")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
+
+
+def test_a_picture_of_another_size_is_said_at_once(tmp_path: Path) -> None:
+    Image.new("L", (3000, 2000)).save(tmp_path / "large.png")
+    code, out, err = read(tmp_path / "large.png")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "has 2000 x 3000 pixels, the model takes 100 x 100" in err
+
+
+def test_a_model_of_others_is_one_line(tmp_path: Path) -> None:
+    other = handmade.build()
+    del other.metadata_props[:]
+    onnx.save(other, tmp_path / "other.onnx")
+    code, out, err = read("picture.png", model=tmp_path / "other.onnx")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "was not made by rnnspn" in err

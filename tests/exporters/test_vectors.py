@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import inspect
 import json
 import math
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from onnx import numpy_helper
 
 from exporters import pictures
@@ -35,26 +37,24 @@ def prepared(levels: np.ndarray) -> np.ndarray:
     def border() -> list[int]:
         return sorted(v for side in (levels[0], levels[-1], levels[:, 0], levels[:, -1]) for v in side.tolist())
 
-    b, (height, width) = border()[len(border()) // 2 - 1], levels.shape
-    r, wide = min(height, width) // 8, levels.astype(np.int64)
-    squares = [
-        wide[np.clip(np.arange(height) + i, 0, height - 1)][:, np.clip(np.arange(width) + j, 0, width - 1)]
-        for i in range(-r, r + 1)
-        for j in range(-r, r + 1)
-    ]
+    def sums(of: np.ndarray, r: int) -> np.ndarray:
+        rows, columns = (np.arange(-r, n + r).clip(0, n - 1) for n in of.shape)
+        return sliding_window_view(of[rows][:, columns], (2 * r + 1, 2 * r + 1)).sum((2, 3))
 
     def d_and_a(differences: np.ndarray) -> tuple[int, int]:
-        every = sorted(differences.flatten().tolist())
-        k_d, k_a = (len(every) // (2000 if safe else 200) for safe in (b >= 192, b < 64))
-        return max(0, -every[k_d]), max(0, every[len(every) - 1 - k_a])
+        every, k = sorted(differences.flatten().tolist()), differences.size // 200
+        return max(0, -every[k]), max(0, every[len(every) - 1 - k])
 
-    d, a = d_and_a(wide - b)
-    local = d_and_a(wide * len(squares) - sum(squares))
+    n, b = len(border()), border()[len(border()) // 2 - 1]
+    r = min(levels.shape) // 8
+    blurred = sums(levels.astype(np.int64), 1)
+    d, a = d_and_a(blurred - 9 * b)
+    local = d_and_a(blurred * (2 * r + 1) ** 2 - sums(blurred, r))
     if max(local) * min(d, a) > max(d, a) * min(local):
         d, a = local
     if d > a if 4 * max(d, a) > 5 * min(d, a) else b > 127:
         levels = 255 - levels
-    m, p = border()[len(border()) // 2 - 1], border()[3 * len(border()) // 4]
+    m, p = border()[n // 2 - 1], border()[3 * n // 4]
     p = m if p - m > 64 else p
     if p == 0:
         return levels
@@ -63,16 +63,55 @@ def prepared(levels: np.ndarray) -> np.ndarray:
     return np.array([[math.floor(min(max(v, 0), 255) + 0.5) for v in row] for row in scaled], np.uint8)
 
 
+WRONG = {
+    "nothing blurred": ("blurred = sums(levels.astype(np.int64), 1)", "blurred = 9 * levels.astype(np.int64)"),
+    "from the border alone": ("if max(local) * min(d, a) > max(d, a) * min(local):", "if False:"),
+    "from the surroundings alone": ("if max(local) * min(d, a) > max(d, a) * min(local):", "if True:"),
+    "what is more, not more to one side": (
+        "max(local) * min(d, a) > max(d, a) *",
+        "max(local) > max(d, a) * r * r or 0 *",
+    ),
+    "nothing too rare": ("differences.size // 200", "0"),
+    "a hundredth too rare": ("// 200", "// 100"),
+    "no margin": ("4 * max(d, a) > 5 * min(d, a)", "max(d, a) > min(d, a)"),
+    "left as it is where that is not clear": ("else b > 127", "else False"),
+    "turned by what stands out alone": ("if 4 * max(d, a) > 5 * min(d, a) else b > 127", ""),
+    "turned by the border alone": ("d > a if 4 * max(d, a) > 5 * min(d, a) else b > 127", "b > 127"),
+    "surroundings twice as far": ("// 8", "// 4"),
+    "surroundings not blurred": ("sums(blurred, r))", "9 * sums(levels.astype(np.int64), r))"),
+    "black beyond the picture": ("of[rows][:, columns]", "np.pad(of, r)"),
+    "mirrored beyond the picture": ("of[rows][:, columns]", 'np.pad(of, r, mode="reflect")'),
+    "any shade is background": ("p = m if p - m > 64 else p", "pass"),
+    "half the shade": ("p - m > 64", "p - m > 32"),
+    "the lightest of the border": ("border()[3 * n // 4]", "border()[-1]"),
+    "the middle of the border": ("p = m if p - m > 64 else p", "p = m"),
+    "stretched without end": ("max(h - p, 85)", "max(h - p, 1)"),
+    "rounded down": ("+ 0.5", ""),
+    "corners once": ("levels[:, 0], levels[:, -1])", "levels[1:-1, 0], levels[1:-1, -1])"),
+    "b at n / 2": ("border()[len(border()) // 2 - 1]", "border()[len(border()) // 2]"),
+    "m at n / 2": ("border()[n // 2 - 1]", "border()[n // 2]"),
+}
+"""Ways to misread docs/pictures.md: what `prepared` says, and what it would say then."""
+
+
+def levels_of(document: dict[str, Any], name: str) -> np.ndarray:
+    levels = np.frombuffer(base64.b64decode(document[name]), np.uint8)
+    return levels.reshape(document["height"], document["width"])
+
+
 def faults(document: dict[str, Any], model: bytes) -> list[str]:
     """Check vectors as a client would: with the runtime and the document alone."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     found = []
+    for index, small in enumerate(document["preparations"]):
+        taken, image = (levels_of(small, name) for name in ("picture", "image"))
+        if not np.array_equal(prepared(taken), image):
+            found.append(f"image of preparation {index}")
     for index, vector in enumerate(document["vectors"]):
-        picture = np.frombuffer(base64.b64decode(vector["image"]), np.uint8)
-        images = picture.reshape(1, document["height"], document["width"])
-        taken = np.frombuffer(base64.b64decode(vector["picture"]), np.uint8).reshape(images[0].shape)
-        if not np.array_equal(prepared(taken), images[0]):
+        taken, image = (levels_of(document | vector, name) for name in ("picture", "image"))
+        if not np.array_equal(prepared(taken), image):
             found.append(f"image of picture {index}")
+        images = image[None]
         for value, output in zip(session.get_outputs(), session.run(None, {"images": images}), strict=True):
             allowed = document["tolerances"].get(value.name, 0)
             if not np.abs(output[0] - np.array(vector[value.name])).max() <= allowed:
@@ -89,6 +128,17 @@ def test_the_bundled_vectors_belong_to_the_bundled_model_and_hold() -> None:
     assert len(document["vectors"]) == 10
     assert len({tuple(vector["digits"]) for vector in document["vectors"]}) >= 6
     assert faults(document, content) == []
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_vectors_show_a_client_that_prepares_pictures_wrongly(wrong: str) -> None:
+    document = json.loads(vectors_file(model_file.bundled()).read_text())
+    source, (right, misread) = inspect.getsource(prepared), WRONG[wrong]
+    assert source.count(right) == 1
+    changed = dict(globals())
+    exec(source.replace(right, misread), changed)
+    pictures = [(levels_of(one, "picture"), levels_of(one, "image")) for one in document["preparations"]]
+    assert sum(not np.array_equal(changed["prepared"](picture), image) for picture, image in pictures) >= 2
 
 
 @pytest.mark.parametrize("name", [contract.DIGITS, contract.PROBABILITIES, contract.THETA])
