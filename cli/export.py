@@ -21,6 +21,7 @@ _HARDLY = 0.5
 
 
 def export(
+    context: typer.Context,
     file: Annotated[
         Path,
         typer.Argument(
@@ -28,7 +29,11 @@ def export(
         ),
     ],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A run's folder or checkpoint.", show_default="the newest under runs/")
+        Path | None,
+        typer.Option(
+            help="A run's folder or checkpoint; for an .ort file, an .onnx file or 'bundled' too.",
+            show_default="the newest under runs/",
+        ),
     ] = None,
     opset: Annotated[int, typer.Option(min=18, max=19, help="Version of the standard operators.")] = 18,
     precision: Annotated[
@@ -53,16 +58,23 @@ def export(
     """Export a model to one file, if that agrees with PyTorch."""
     console.needs("train", "torch", "safetensors", "onnxscript")
     from exporters import to_onnx, to_ort
+    from rnnspn.inference import model_file
     from rnnspn.training.checkpoint import find_model, in_run
 
     if file.suffix not in (".onnx", to_ort.SUFFIX):
         raise ConfigError(f"expected a file to write that ends in .onnx or {to_ort.SUFFIX}, got {file}")
     if vectors and file.suffix == to_ort.SUFFIX:
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
-    source = in_run(checkpoint) if checkpoint else find_model()
-    say(_about(source), quiet=quiet)
-    write = to_ort.export if file.suffix == to_ort.SUFFIX else to_onnx.export
-    written = write(source, file, to_onnx.ExportConfig(opset, precision, max_accuracy_drop, bfloat16, data))
+    if checkpoint and (checkpoint.suffix == ".onnx" or str(checkpoint) == model_file.BUNDLED):
+        if file.suffix != to_ort.SUFFIX:
+            raise ConfigError(f"expected a run's folder or checkpoint for {file}, got an exported file: {checkpoint}")
+        console.expect_only(context, "an .onnx file is converted as it is", "file", "checkpoint", "quiet")
+        written = to_ort.export_file(model_file.load(str(checkpoint)), file)
+    else:
+        source = in_run(checkpoint) if checkpoint else find_model()
+        say(_about(source), quiet=quiet)
+        write = to_ort.export if file.suffix == to_ort.SUFFIX else to_onnx.export
+        written = write(source, file, to_onnx.ExportConfig(opset, precision, max_accuracy_drop, bfloat16, data))
     for line in _lines(written):
         say(line, quiet=quiet)
     if vectors:
@@ -99,8 +111,9 @@ def _lines(written: "Export") -> list[str]:
     parity = written.parity
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
     beside = "".join(f"; {path}" for path in written.beside)
+    batches = ", ".join(map(str, parity.batches))
     return [
-        f"agrees with PyTorch on {parity.pictures} pictures at batch {', '.join(map(str, parity.batches))}: "
+        f"agrees with {written.compared_with} on {parity.pictures} pictures at batch {batches}: "
         f"largest difference {differences} (allowed {parity.tolerance:g})",
         *(line for accuracy in written.costs.values() for line in _cost(accuracy)),
         f"wrote {written.path}: {written.size_bytes / 1e6:.1f} MB, {written.nodes} nodes{beside}",

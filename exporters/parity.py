@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exporters import pictures as standard_pictures
 from rnnspn import contract
 from rnnspn.config import ModelConfig
+from rnnspn.contract import ModelMetadata
 from rnnspn.errors import ParityError
 from rnnspn.inference.runtime import onnxruntime
 from rnnspn.models.networks import Network
@@ -53,7 +54,7 @@ class Parity:
         return asdict(self) | {"batches": list(self.batches)}
 
 
-def parity_pictures(config: ModelConfig) -> NDArray[np.uint8]:
+def parity_pictures(config: ModelConfig | ModelMetadata) -> NDArray[np.uint8]:
     """Return what the gate looks at: synthesised test pictures, all black, all white and noise; uint8 (n, H, W)."""
     synthesised = standard_pictures.synthesised(PICTURES, config.steps, config.height, config.width)
     return np.concatenate([synthesised, standard_pictures.extremes(_NOISE, config.height, config.width)])

@@ -35,7 +35,7 @@ def strokes(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
     """Return a picture of some bars, darker or lighter than a background in uneven light, uint8 (height, width)."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    levels = random.integers(0, 256) + random.integers(-120, 121) * (x / (width - 1) - 0.5)
+    levels: NDArray[np.float64] = random.integers(0, 256) + random.integers(-120, 121) * (x / (width - 1) - 0.5)
     levels += (seed % 3 == 1) * random.integers(-120, 121) * (y / (height - 1) - 0.5)
     levels += random.integers(-3, 4, (height, width))
     for _ in range(random.integers(1, 5)):
@@ -43,4 +43,5 @@ def strokes(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
         thickness, length, ink = random.integers(1, 5), random.integers(4, 30), random.integers(-150, 151)
         down, across = (thickness, length) if random.integers(2) else (length, thickness)
         levels[top : top + down, left : left + across] += ink
-    return levels.clip(0, 255).astype(np.uint8)
+    picture: NDArray[np.uint8] = levels.clip(0, 255).astype(np.uint8)
+    return picture

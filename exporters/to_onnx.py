@@ -70,9 +70,10 @@ class Export:
         path: The file.
         size_bytes: Its size.
         nodes: Nodes in the exported graph.
-        parity: The file's agreement with PyTorch, float32 compared with float32.
+        parity: The file's agreement with PyTorch, float32 compared with float32, or with what it was made from.
         costs: What fewer bits cost, under the keys of the metadata's parity record.
         beside: Files that belong to it.
+        compared_with: What `parity` compares it with.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class Export:
     parity: Parity
     costs: dict[str, Accuracy]
     beside: tuple[Path, ...] = ()
+    compared_with: str = "PyTorch"
 
 
 def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Export:

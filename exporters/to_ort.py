@@ -11,23 +11,28 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from exporters import to_onnx
 from exporters.parity import (
     BATCHES,
     TOLERANCE,
+    Parity,
     check_parity,
     largest_difference,
     parity_pictures,
     plain_session,
     read_with_onnxruntime,
 )
-from exporters.to_onnx import PLAIN, Export, ExportConfig
+from exporters.to_onnx import PLAIN, STORED_WEIGHTS, Export, ExportConfig
 from rnnspn.errors import ConfigError, ModelFileError, ParityError
 from rnnspn.files import write_bytes, write_text
+from rnnspn.inference.model_file import ModelFile
+from rnnspn.inference.runtime import onnxruntime
 
 SUFFIX = ".ort"
+_PRECISIONS = ("fp32", "w8a8")
 _CONVERTER = "onnxruntime.tools.convert_onnx_models_to_ort"
 _LEVEL = "extended"
 """How far the graph is optimised; what comes after it suits the memory layout of one kind of processor."""
@@ -59,7 +64,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
         ParityError: The graph, before or after the conversion, disagrees with PyTorch; no file was written.
         CheckpointError, DataError, MissingPackageError, OutputError: As for `to_onnx.export`.
     """
-    if config.precision not in ("fp32", "w8a8") or config.bfloat16:
+    if config.precision not in _PRECISIONS or config.bfloat16:
         asked = "--bfloat16" if config.bfloat16 else f"--precision {config.precision}"
         raise ConfigError(f"expected fp32 or w8a8 for an .ort file, got {asked}; export an .onnx file with it instead")
     made = to_onnx.make(checkpoint_path, target, config)
@@ -68,18 +73,51 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
     if config.precision == "fp32":
         parity = check_parity(content, made.network, pictures)
     else:
-        _expect_same_answers(content, made.content, pictures)
-    write_text(operators_file(target), f"# The operators of {target.name}, for --include_ops_by_config.\n{operators}")
-    write_bytes(target, content)
+        _same_answers(content, made.content, pictures)
+    _write(target, content, operators)
     return Export(target, len(content), made.nodes, parity, made.costs, (operators_file(target),))
 
 
-def _expect_same_answers(converted: bytes, model: bytes, pictures: NDArray[np.uint8]) -> None:
+def export_file(model: ModelFile, target: Path) -> Export:
+    """Turn an exported `.onnx` file into an `.ort` file, and write it only if both give the same answers.
+
+    Args:
+        model: A checked model, with float32 weights or one that computes with integers.
+        target: The `.ort` file to make or replace; its operator list comes to lie beside it.
+
+    Returns:
+        What was written, with its agreement with the `.onnx` file.
+
+    Raises:
+        ConfigError: The model's weights are only stored in fewer bits.
+        MissingPackageError: ONNX Runtime is not installed.
+        ModelFileError: The converter failed.
+        ParityError: The answers differ; no file was written.
+        OutputError: The file cannot be written.
+    """
+    precision = model.metadata.parity.get(STORED_WEIGHTS, {}).get("precision", "fp32")
+    if precision not in _PRECISIONS:
+        raise ConfigError(f"expected {model.path} in fp32 or w8a8, got {precision}: the weights would be widened")
+    content, operators = convert(model.content)
+    pictures = parity_pictures(model.metadata)
+    parity = _same_answers(content, model.content, pictures)
+    _write(target, content, operators)
+    nodes = len(onnx.load_from_string(model.content).graph.node)
+    return Export(target, len(content), nodes, parity, {}, (operators_file(target),), compared_with=model.path.name)
+
+
+def _write(target: Path, content: bytes, operators: str) -> None:
+    write_text(operators_file(target), f"# The operators of {target.name}, for --include_ops_by_config.\n{operators}")
+    write_bytes(target, content)
+
+
+def _same_answers(converted: bytes, model: bytes, pictures: NDArray[np.uint8]) -> Parity:
     got, expected = (read_with_onnxruntime(plain_session(one), pictures, BATCHES[-1]) for one in (converted, model))
-    for name, answers in expected.items():
-        difference = largest_difference(got[name], answers)
+    worst = {name: largest_difference(got[name], answers) for name, answers in expected.items()}
+    for name, difference in worst.items():
         if difference > TOLERANCE:
             raise ParityError(f"ONNX Runtime's converter changed {name} by {difference:.3g}; no file was written")
+    return Parity(len(pictures), BATCHES[-1:], TOLERANCE, worst, f"onnxruntime {onnxruntime().__version__}")
 
 
 def convert(model: bytes) -> tuple[bytes, str]:

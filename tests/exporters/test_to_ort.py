@@ -22,6 +22,7 @@ from rnnspn import contract
 from rnnspn.config import family_config
 from rnnspn.errors import ConfigError, ModelFileError, OutputError, ParityError
 from rnnspn.models.networks import Network
+from tests import handmade
 from tests.exporters.conftest import lively_network, save_checkpoint
 
 PARSE = """
@@ -192,3 +193,46 @@ def test_the_command_takes_the_format_from_the_suffix(
     assert "ends in .onnx or .ort, got" in capfd.readouterr().err
     assert console.run(app, ["inspect", str(written.path)]) == 2
     assert "expected an .onnx file, got one in ORT format" in capfd.readouterr().err
+
+
+def test_an_exported_file_is_converted_without_its_run(
+    made: Made, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    console.stderr.cache_clear()
+    (tmp_path / "mine.onnx").write_bytes(made.content)
+    assert console.run(app, ["export", str(tmp_path / "phone.ort"), "--checkpoint", str(tmp_path / "mine.onnx")]) == 0
+    assert capfd.readouterr().err.startswith("agrees with mine.onnx on 263 pictures at batch 64: ")
+    pictures = np.random.default_rng(1).integers(0, 256, (5, 100, 100), np.uint8)
+    ours, theirs = (
+        session(model).run(None, {"images": pictures})
+        for model in ((tmp_path / "phone.ort").read_bytes(), made.content)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+    assert operators_file(tmp_path / "phone.ort").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["phone.ort", "--checkpoint", "mine.onnx", "--precision", "w8a8"], "leave out --precision"),
+        (["other.onnx", "--checkpoint", "mine.onnx"], "expected a run's folder or checkpoint"),
+        (["other.onnx", "--checkpoint", "bundled"], "expected a run's folder or checkpoint"),
+        (["phone.ort", "--checkpoint", "stored.onnx"], "in fp32 or w8a8, got int8"),
+    ],
+)
+def test_an_exported_file_is_converted_as_it_is_or_not_at_all(
+    made: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    console.stderr.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    Path("mine.onnx").write_bytes(made.content)
+    onnx.save(handmade.build(handmade.metadata(parity={"stored_weights": {"precision": "int8"}})), "stored.onnx")
+    assert console.run(app, ["export", *arguments]) == 2
+    assert said in capfd.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "stored.onnx"}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from rnnspn.pictures import decoding, images
 from rnnspn.pictures.images import Placement, load, to_input, to_source
@@ -104,3 +104,26 @@ def test_a_big_jpeg_is_what_it_is_in_full(size, orientation):
     assert ours.placement == full.placement
     difference = np.abs(ours.pixels.astype(int) - full.pixels).max()
     assert difference <= 6
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["text", "lines", "stripes"])
+def test_what_is_sharp_is_reduced_to_nearly_what_it_is_in_full(kind, form):
+    worst, random = 0, np.random.default_rng(1)
+    for width, height in random.integers(610, 2500, (24, 2)).tolist():
+        sharp = Image.new("L", (width, height))
+        draw = ImageDraw.Draw(sharp)
+        if kind == "text":
+            draw.text((width * 0.1, height * 0.2), "472", fill=255, font=ImageFont.load_default(height * 0.4))
+        lean, apart = (height // 3, random.integers(20, 90)) if kind == "lines" else (0, random.integers(5, 30))
+        for x in range(width // 10, width * 9 // 10 - lean, apart) if kind != "text" else ():
+            draw.line((x, height // 10, x + lean, height * 9 // 10), 255, random.integers(1, apart))
+        encoded = io.BytesIO()
+        sharp.save(encoded, form, quality=95)
+        placed = Placement.fitting(width, height, 100, 100)
+        with Image.open(encoded) as whole:
+            full = np.asarray(whole.resize((placed.width, placed.height), Image.Resampling.BICUBIC)).astype(int)
+        fitted = load(encoded.getvalue(), 100, 100, "light-on-dark").pixels
+        ours = fitted[placed.top : placed.top + placed.height, placed.left : placed.left + placed.width]
+        worst = max(worst, np.abs(ours - full).max())
+    assert 0 < worst <= 20
