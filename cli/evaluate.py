@@ -79,7 +79,7 @@ def evaluate(
     score = Score.of(answers.digits, examples.labels, subject.model.blank)
     surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]
     _show(subject.name, examples.source, score, surest, as_json)  # first: what cannot be written takes nothing away
-    if data is None and split == "test":
+    if data in (None, SYNTHESIS) and split == "test":
         subject.log(examples.source, score)
     if report is not None:
         from rnnspn.report import write_report

@@ -114,8 +114,9 @@ def train(
             like=weights.config.model if weights else None,
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip
-        if weights and config.data.is_seen_by(weights.config.data):
-            config = replace(config, data=replace(config.data, seen=True))
+        if weights:
+            config = replace(config, data=config.data.after(weights.config.data))
+        if config.data.seen:
             say(
                 "the weights to start from know the validation pictures: errors on them will look too good", quiet=quiet
             )

@@ -16,6 +16,7 @@ FAMILIES = ("rnn-spn", "ffn-spn", "conv")
 LAYOUTS = ("authors", "paper")
 SYNTHESIS = "synthesis"
 AUTHORS_2015 = "authors-2015"
+_MNIST = "mnist"
 MAX_STEPS = 8
 """Digits of the longest sequence."""
 
@@ -143,11 +144,12 @@ class DataConfig:
     Attributes:
         source: `synthesis` (without end), `authors-2015` (the published set) or a folder of labelled pictures.
         layout: Placement of synthesised digits: `authors` (their code) or `paper` (its text).
-        seed: Seed of the synthesis.
+        seed: Seed of the pictures that are synthesised to learn from; those held out are the same for all seeds.
         validation: Whether the validation pictures are held out. Without, they are learned from too and the last
             epoch's weights are kept: for the run before a model ships, with values that earlier runs have chosen.
         labels: SHA-256 of what a folder's labels said when the run began, in hexadecimal; empty for other sources.
-        seen: Whether the weights that the run began with had learned from the validation pictures.
+        learned: Whose validation pictures the weights that the run began with had learned from, then or before: the
+            `key` of each.
     """
 
     source: str = SYNTHESIS
@@ -155,7 +157,7 @@ class DataConfig:
     seed: int = 0
     validation: bool = True
     labels: str = ""
-    seen: bool = False
+    learned: tuple[str, ...] = ()
 
     @property
     def is_own(self) -> bool:
@@ -179,9 +181,22 @@ class DataConfig:
             raise ConfigError(f"expected a folder with --data, got {folder}")
         return replace(self, source=str(folder.absolute()))
 
-    def is_seen_by(self, other: "DataConfig") -> bool:
-        """Tell whether a run on `other`, as far as is known of it, learned from the pictures that this validates on."""
-        return self.validation and (other.seen or not other.validation) and self.is_same(other)
+    @property
+    def key(self) -> str:
+        """What tells its pictures from others: `mnist`, or what a folder's labels said, or where it is."""
+        return (self.labels or self.source) if self.is_own else _MNIST
+
+    @property
+    def seen(self) -> bool:
+        """Whether the weights that the run began with had learned from the validation pictures."""
+        return self.validation and self.key in self.learned
+
+    def after(self, other: "DataConfig") -> "DataConfig":
+        """Return the same for a run that begins with weights of a run on `other`."""
+        learned = {*other.learned} if other.validation else {*other.learned, other.key}
+        if self.is_same(other) and other.key in learned:  # the folder may have been moved, or labels been added
+            learned.add(self.key)
+        return replace(self, learned=tuple(sorted(learned)))
 
     def is_same(self, other: "DataConfig") -> bool:
         """Tell whether both have their pictures from one place; an exported file knows a folder's last name alone."""
@@ -196,9 +211,11 @@ class DataConfig:
         if not (isinstance(self.source, str) and isinstance(self.labels, str)):
             raise ConfigError(f"expected source and labels to be text, got {self.source!r} and {self.labels!r}")
         _expect_one_of("layout", self.layout, LAYOUTS)
-        for name in ("validation", "seen"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"expected {name} to be true or false, got {getattr(self, name)!r}")
+        if not isinstance(self.validation, bool):
+            raise ConfigError(f"expected validation to be true or false, got {self.validation!r}")
+        if not (isinstance(self.learned, list | tuple) and all(isinstance(key, str) for key in self.learned)):
+            raise ConfigError(f"expected a list of text for learned, got {self.learned!r}")
+        object.__setattr__(self, "learned", tuple(self.learned))  # a list, where JSON was read
         _expect_between("data seed", self.seed, 0, 2**63 - 1)
 
 
@@ -213,7 +230,7 @@ class TrainConfig:
         batch: Pictures per step.
         seed: Seed of weights, order and dropout, of as many bits as the CPU's generator takes.
         optimiser: `rmsprop` (the paper's) or `adamw`.
-        schedule: `paper` (divide by 1.5 every 12 epochs from epoch 31 on) or `one-cycle`.
+        schedule: `paper` (divided by 1.5 after the 32nd epoch and every 12th after that) or `one-cycle`.
         learning_rate: Peak learning rate.
         weight_decay: AdamW's decoupled weight decay.
         dropout: Dropout rate of the classifier and, in `rnn-spn`, of the localisation network.

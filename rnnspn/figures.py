@@ -3,12 +3,14 @@
 Shapes: n pictures, T steps, G glimpses a picture (T, 1 or none), H x W pixels, h x w glimpse pixels, K classes.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from rnnspn.files import replacing
@@ -16,6 +18,8 @@ from rnnspn.inference.records import NOTHING
 from rnnspn.results.annotate import COLOURS
 
 _SHEET_ROWS, _SHEET_COLUMNS = 5, 8
+_LEAST_COLUMNS = 4
+"""Room for the sheet's title."""
 
 
 def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
@@ -42,6 +46,10 @@ def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
     right.set(xlabel="epoch", ylabel="digits read wrongly (%)", yscale="log")
     right.legend(frameon=False)
     for axes in (left, right):
+        axes.set_xlim(number[0] - 0.5, number[-1] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_formatter(_Plain())
+        axes.yaxis.set_minor_formatter(_Plain())
         axes.grid(which="both", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
@@ -53,15 +61,18 @@ def draw_attention(
     theta: NDArray[np.floating[Any]] | None,
     read: list[str],
     path: Path,
+    written: list[str] | None = None,
 ) -> None:
     """Draw pictures, the quadrilaterals attended at each step, and the glimpses.
 
     Args:
         images: uint8 (n, H, W).
-        glimpses: numbers (n, G, h, w), what the classifier sees; for `conv` the whole picture, with G = 1.
+        glimpses: uint8, or float from 0 to 1, (n, G, h, w): what the classifier sees; for `conv` the whole picture,
+            with G = 1.
         theta: float (n, G, 2, 3), the affine matrices; None for `conv`.
         read: What was read in each picture.
         path: The PNG to write.
+        written: What is written on each picture, where that is known.
 
     Raises:
         OutputError: The file cannot be written.
@@ -69,13 +80,15 @@ def draw_attention(
     Source: Figure 3 of the paper.
     """
     count, (height, width) = glimpses.shape[1], images.shape[1:]
-    figure = Figure(figsize=(2 * (2 + count), 2.1 * len(images)), layout="constrained")
+    tall = min(4.0, 2 * max(height / width, glimpses.shape[2] / glimpses.shape[3]))
+    figure = Figure(figsize=(2 * (2 + count), (tall + 0.3) * len(images)), layout="constrained")
     rows = figure.subplots(len(images), 2 + count, squeeze=False)
     for row, axes in enumerate(rows):
         for panel, content in zip(axes, [images[row], images[row], *glimpses[row]], strict=True):
-            panel.imshow(content, cmap="gray")
+            panel.imshow(content, cmap="gray", vmin=0, vmax=255 if content.dtype == np.uint8 else 1)
             panel.set_axis_off()
-        axes[0].set_title(f"read {read[row] or NOTHING}", fontsize=10, parse_math=False)
+        title = f"read {read[row] or NOTHING}" if written is None else _compared(written[row], read[row])
+        axes[0].set_title(title, fontsize=10, parse_math=False)
         if theta is not None:
             for step, matrix in enumerate(theta[row]):
                 _draw_quadrilateral(axes[1], matrix, width, height, COLOURS[step % len(COLOURS)])
@@ -131,17 +144,29 @@ def draw_mistakes(
     """
     wrong = [index for index, (one, other) in enumerate(zip(read, labels, strict=True)) if one != other]
     worst = sorted(wrong, key=lambda index: -float(confidence[index]))[: _SHEET_ROWS * _SHEET_COLUMNS]
-    rows = max(1, -(-len(worst) // _SHEET_COLUMNS))
-    figure = Figure(figsize=(1.45 * _SHEET_COLUMNS, 1.75 * rows + 0.4), layout="constrained")
+    columns = min(_SHEET_COLUMNS, max(_LEAST_COLUMNS, len(worst)))
+    rows = max(1, -(-len(worst) // columns))
+    figure = Figure(figsize=(1.45 * columns, 1.75 * rows + 0.4), layout="constrained")
     figure.suptitle(f"{len(wrong)} of {len(images)} sequences misread; the {len(worst)} most confident", fontsize=10)
-    panels = figure.subplots(rows, _SHEET_COLUMNS, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
     for panel, index in zip(panels, worst, strict=False):
         panel.imshow(images[index], cmap="gray", vmin=0, vmax=255)
-        written, found = labels[index] or NOTHING, read[index] or NOTHING
-        panel.set_title(f"{written} read {found}\n{confidence[index]:.0%}", fontsize=8, parse_math=False)
+        sure = math.floor(10_000 * float(confidence[index])) / 100  # rounded up, a mistake would be a certainty
+        panel.set_title(f"{_compared(labels[index], read[index])}\n{sure:.2f}%", fontsize=8, parse_math=False)
     _save(figure, path)
+
+
+class _Plain(LogFormatter):
+    """Labels the ticks that a logarithmic axis has room to label, without powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def _compared(written: str, read: str) -> str:
+    return f"{written or NOTHING} read {read or NOTHING}"
 
 
 def _draw_quadrilateral(axes: Axes, matrix: Any, width: int, height: int, colour: str) -> None:

@@ -47,7 +47,7 @@ def write_report(answers: Answers, examples: Examples, model: ModelConfig, folde
     draw_mistakes(examples.images, read, written, answers.confidence, files[1])
     shown = examples.images[:_SHOWN]
     theta = None if answers.theta is None else answers.theta[:_SHOWN]
-    draw_attention(shown, _glimpses(shown, theta, model), theta, read[:_SHOWN], files[2])
+    draw_attention(shown, _glimpses(shown, theta, model), theta, read[:_SHOWN], files[2], written[:_SHOWN])
     write_bytes(files[3], _readings(read, written, answers.confidence, examples))
     return files
 

@@ -150,18 +150,21 @@ def test_a_configuration_comes_back_from_json_as_it_was(config: ModelConfig) -> 
         (DataConfig(source="/synthesis"), DataConfig(validation=False), False),
         (DataConfig(), DataConfig(source="synthesis/", validation=False), False),
         (DataConfig(), DataConfig(), False),
-        (DataConfig(), DataConfig(seen=True), True),
-        (DataConfig(source="/mine"), DataConfig(seen=True), False),
+        (DataConfig(), DataConfig(learned=("mnist",)), True),
+        (DataConfig(source="/mine"), DataConfig(learned=("mnist",)), False),
+        (DataConfig(), DataConfig(source="/mine", learned=("mnist",)), True),
+        (DataConfig(source="/mine", labels="cd"), DataConfig(source="/mine", labels="ab", learned=("ab",)), True),
+        (DataConfig(source="/mine", labels="cd"), DataConfig(source="/mine", labels="ab", learned=("ef",)), False),
         (DataConfig(validation=False), DataConfig(validation=False), False),
     ],
 )
 def test_weights_that_know_the_validation_pictures_are_told_apart(
     ours: DataConfig, theirs: DataConfig, seen: bool
 ) -> None:
-    assert ours.is_seen_by(theirs) == seen
+    assert ours.after(theirs).seen == seen
 
 
-@pytest.mark.parametrize("config", [DataConfig(seed=3), TRAIN], ids=["data", "train"])
+@pytest.mark.parametrize("config", [DataConfig(seed=3, learned=("mnist", "ab")), TRAIN], ids=["data", "train"])
 def test_so_do_the_other_two(config: Any) -> None:
     assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
 

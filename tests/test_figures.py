@@ -2,8 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from rnnspn import figures
 from rnnspn.errors import OutputError
 from rnnspn.figures import draw_attention, draw_confusion, draw_curves, draw_mistakes
 
@@ -68,3 +70,49 @@ def test_a_figure_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     assert pixels(tmp_path / "curves.png").shape[1] > 500
     with pytest.raises(OutputError):
         draw_curves([record], tmp_path / "file" / "curves.png")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return a list that grows: the figures, in the place of files."""
+    found: list[Figure] = []
+    monkeypatch.setattr(figures, "_save", lambda figure, _: found.append(figure))
+    return found
+
+
+def test_a_mistake_is_never_shown_as_certain(drawn: list[Figure]) -> None:
+    draw_mistakes(np.zeros((2, 9, 9), np.uint8), ["1", "2"], ["7", "7"], np.array([0.99999, 0.5]), Path("m.png"))
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles == ["7 read 1\n99.99%", "7 read 2\n50.00%", "", ""]
+
+
+@pytest.mark.parametrize(("white", "kind"), [(255, np.uint8), (1.0, np.float32)])
+def test_a_faint_glimpse_is_drawn_faintly(drawn: list[Figure], white: float, kind: type) -> None:
+    glimpses = np.full((1, 1, 9, 9), white / 8).astype(kind)
+    draw_attention(np.full((1, 9, 9), 30, np.uint8), glimpses, None, ["1"], Path("a.png"), ["7"])
+    limits = [axes.images[0].get_clim() for axes in drawn[0].axes]
+    assert limits == [(0, 255), (0, 255), (0, white)]
+    assert drawn[0].axes[0].get_title() == "7 read 1"
+
+
+def test_rows_of_attention_are_as_high_as_their_pictures(drawn: list[Figure]) -> None:
+    for height, width in ((60, 300), (100, 100), (100, 50)):
+        draw_attention(
+            np.zeros((1, height, width), np.uint8), np.zeros((1, 1, 9, 9 * width // height)), None, ["1"], Path()
+        )
+    heights = [float(figure.get_size_inches()[1]) for figure in drawn]
+    assert heights == pytest.approx([0.7, 2.3, 4.3], abs=0.1)
+
+
+def test_curves_have_plain_numbers_at_whole_epochs(drawn: list[Figure]) -> None:
+    for epochs in (1, 4, 10):
+        draw_curves(
+            [{"epoch": n, "train_loss": 1 / (n + 1), "train_digit_error": 0.5 / (n + 1)} for n in range(epochs)], Path()
+        )
+        for axes in drawn[-1].axes:
+            drawn[-1].draw_without_rendering()
+            assert all(tick == int(tick) for tick in axes.get_xticks())
+            shown = [label.get_text() for which in ("major", "minor") for label in axes.get_yticklabels(which=which)]
+            assert any(shown)
+            assert all(float(text) > 0 for text in shown if text)
+            assert not any("e" in text or "$" in text for text in shown)

@@ -18,7 +18,7 @@ from rnnspn.config import ModelConfig, TrainConfig
 from rnnspn.data.mnist import Mnist
 from rnnspn.data.sequences import DIGIT, Sequences
 from rnnspn.training.batches import UNNAMED, WHOLE, Batches, Pictures, Share, SynthesisedBatches, zooms_around
-from rnnspn.training.distortion import moved
+from rnnspn.training.distortion import Purpose, generator_for, moved
 
 _MARGIN = 30  # pixels of a larger picture beside its line
 _RANGE = 3.5  # the largest digits are so many times as large as the smallest
@@ -106,7 +106,7 @@ def draw_views(count: int, seed: int, step: int) -> Tensor:
     Returns:
         float (n, 5), a row for each picture.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    generator = generator_for(Purpose.VIEWS, seed, step)
     uniform, normal = torch.rand(count, 3, generator=generator), torch.randn(count, 2, generator=generator)
     return torch.cat([uniform, normal], 1)
 

@@ -7,6 +7,7 @@ Shapes: n digits of S x S pixels.
 """
 
 import math
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -29,6 +30,20 @@ _PATCH = 0.12  # side, in sides of the picture
 _CHUNK = 10_000
 
 
+class Purpose(IntEnum):
+    """What is drawn at random; each has numbers of its own."""
+
+    DIGITS = 0
+    JOLTS = 1
+    PATCHES = 2
+    VIEWS = 3
+
+
+def generator_for(purpose: Purpose, seed: int, step: int) -> torch.Generator:
+    """Return the generator of what is drawn for a purpose at a step, or in an epoch, of a run of that seed."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + (purpose << 30)) % 2**63)
+
+
 def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str = "train") -> Mnist:
     """Return the digits with those of a split bent; the others are as they were.
 
@@ -40,7 +55,7 @@ def distorted(mnist: Mnist, strength: float, seed: int, epoch: int, split: str =
         split: What is learned from: `train` or `train+validation`.
     """
     images = torch.as_tensor(mnist.images).clone()
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    generator = generator_for(Purpose.DIGITS, seed, epoch)
     digits = SPLITS[split]
     for first in range(digits.start, digits.stop, _CHUNK):
         chunk = images[first : min(first + _CHUNK, digits.stop)]
@@ -64,7 +79,7 @@ def draw_jolts(count: int, strength: float, seed: int, step: int) -> Tensor:
     Returns:
         float (n, 7), a row for each picture.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    generator = generator_for(Purpose.JOLTS, seed, step)
     return strength * torch.randn(count, 7, generator=generator)
 
 
@@ -104,7 +119,7 @@ def draw_patches(count: int, strength: float, seed: int, step: int) -> Tensor:
     Returns:
         float (n, P, 6), from 0 to 1: picture, place in it and place on the canvas, (y, x) each; and 1 if it is there.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    generator = generator_for(Purpose.PATCHES, seed, step)
     patches = torch.rand(count, _PATCHES, 6, generator=generator)
     patches[..., 5] = patches[..., 5] < strength / 2
     return patches

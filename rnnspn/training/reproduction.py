@@ -71,7 +71,8 @@ class Plan:
         quick: Only walk the path: the figures are not the result.
         seed: Seed of everything random.
         epochs: Epochs at most, None for the recipe's.
-        search: Dropout rates to choose from on the validation set; none for the recipe's.
+        search: Dropout rates to choose from on the validation set, beside those that a row was trained with before;
+            none for the recipe's.
     """
 
     folder: Path
@@ -190,10 +191,11 @@ def run_row(row: Row, plan: Plan, device: torch.device, observer: Observer) -> R
         OutputError: The folder cannot be written.
     """
     done = _finished(row, plan)
-    if done is not None:
+    tried = set(done.validation_errors) if done else set()
+    if done is not None and tried.issuperset(plan.search):
         return done
     tallies: dict[Path, tuple[RunConfig, Tally]] = {}
-    for folder, config in list(_runs(row, plan)):  # a rate that is not legal is known before hours are spent
+    for folder, config in list(_runs(row, plan, tried)):  # a rate that is not legal is known before hours are spent
         trainer = Trainer(folder, config, device, observer)
         if (folder / STATE_FILE).exists():
             trainer.restore()
@@ -247,10 +249,10 @@ def _document(result: Result, plan: Plan) -> dict[str, Any]:
     return result.to_dict() | ({} if plan.is_the_result else {"verdict": None})
 
 
-def _runs(row: Row, plan: Plan) -> Iterator[tuple[Path, RunConfig]]:
-    """Yield the run of each dropout rate; what was trained before there was a search is not trained again."""
+def _runs(row: Row, plan: Plan, tried: set[float]) -> Iterator[tuple[Path, RunConfig]]:
+    """Yield the run of each dropout rate, tried before or not; what was trained without a search is there already."""
     alone = plan.folder / row.name
-    for dropout in plan.dropouts:
+    for dropout in sorted(tried.union(plan.dropouts)):
         config = plan.config(row, dropout)
         is_there = not plan.search or _config_of(alone) == config
         apart = plan.folder / f"{row.name}-dropout-{repr(dropout).removesuffix('.0')}"
@@ -281,7 +283,6 @@ def _finished(row: Row, plan: Plan) -> Result | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a readable result ({error}); remove it to test the row again") from None
-    tried, wanted = set(errors), set(plan.search)
-    if plan.config(row, config.train.dropout) != config or (wanted and not tried <= wanted):
+    if plan.config(row, config.train.dropout) != config:
         raise CheckpointError(f"{path} belongs to another plan; repeat it with its own options or choose another --out")
-    return result if wanted <= tried else None
+    return result

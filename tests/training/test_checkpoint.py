@@ -194,6 +194,12 @@ def test_every_look_at_the_test_set_is_kept_and_the_newest_of_a_checkpoint_is_fo
     assert found["when"] == "third"
     assert found["data"] == "authors-2015"
     assert logged_test_score(tmp_path, "three") is None
+    log_test_score(tmp_path, "one", "synthesis test", Score(30, 3, 10, 2, (1, 2, 0), (10,) * 3), "fifth")
+    assert logged_test_score(tmp_path, "one") == found
+    log_test_score(tmp_path, "three", "synthesis test", Score(30, 3, 10, 2, (1, 2, 0), (10,) * 3), "sixth")
+    last = logged_test_score(tmp_path, "three")
+    assert last is not None
+    assert last["when"] == "sixth"
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])

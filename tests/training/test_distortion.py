@@ -7,7 +7,15 @@ import torch
 from rnnspn.data.mnist import Mnist, load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.training import distortion
-from rnnspn.training.distortion import cluttered, distorted, draw_jolts, draw_patches, jolted
+from rnnspn.training.distortion import (
+    Purpose,
+    cluttered,
+    distorted,
+    draw_jolts,
+    draw_patches,
+    generator_for,
+    jolted,
+)
 
 FEWER = {"train": range(5_000), "validation": range(5_000, 6_000), "train+validation": range(6_000)}
 TRAIN, VALIDATION, TEST = FEWER["train"], FEWER["validation"], range(6_000, 7_000)
@@ -140,3 +148,11 @@ def test_what_lies_somewhere_in_a_picture_is_jolted_with_it() -> None:
     ]
     assert (torch.stack(found, 1) - place).abs().max() > 0.1
     assert (torch.stack(found, 1) - centres[:, 1]).abs().max() < 0.01
+
+
+def test_what_is_drawn_for_one_purpose_says_nothing_of_another() -> None:
+    drawn = [torch.rand(100, generator=generator_for(purpose, seed=3, step=7)) for purpose in Purpose]
+    drawn.append(torch.rand(100, generator=generator_for(Purpose.DIGITS, seed=3, step=8)))
+    assert len({tuple(numbers.tolist()) for numbers in drawn}) == len(Purpose) + 1
+    related = np.corrcoef(torch.stack(drawn).numpy()) - np.eye(len(drawn))
+    assert np.abs(related).max() < 0.4

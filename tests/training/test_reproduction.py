@@ -183,11 +183,10 @@ def test_the_dropout_rate_is_chosen_on_the_validation_set(tmp_path: Path, monkey
     assert looks == ["rnn-spn-d4-dropout-0.2"]  # the others never saw the test set
     for known in ((0.1, 0.2, 0.3), ()):
         assert run_row(SMALL, plan(tmp_path, search=known), CPU, Observer()) == result
-    with pytest.raises(CheckpointError, match="another plan"):
-        run_row(SMALL, plan(tmp_path, search=(0.2, 0.5)), CPU, Observer())
-    longer = run_row(SMALL, plan(tmp_path, search=(0.1, 0.2, 0.3, 0.4)), CPU, Observer())  # trains one more
+    longer = run_row(SMALL, plan(tmp_path, search=(0.2, 0.4)), CPU, Observer())  # trains one more
     assert longer is not None
     assert longer.config.train.dropout == 0.4
+    assert longer.validation_errors == {0.1: 0.5, 0.2: 0.2, 0.3: 0.4, 0.4: 0.1}
 
 
 def test_a_search_takes_a_row_that_was_trained_without_one(tmp_path: Path) -> None:
@@ -199,6 +198,15 @@ def test_a_search_takes_a_row_that_was_trained_without_one(tmp_path: Path) -> No
     assert set(both.validation_errors) == {rate, 0.1}
     folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert folders == ["rnn-spn-d4", "rnn-spn-d4-dropout-0.1"]
+
+
+def test_a_search_of_one_row_leaves_the_others_in_the_table(tmp_path: Path) -> None:
+    other = next(row for row in ROWS if row.name == "rnn-spn-d3")
+    alone = run_row(other, plan(tmp_path), CPU, Observer())
+    searched = plan(tmp_path, search=(0.1,))
+    result = run_row(SMALL, searched, CPU, Observer())
+    assert finished(searched) == [result, alone]
+    assert [row["row"] for row in json.loads(write_table(searched).read_text())["rows"]] == ["rnn-spn-d4", "rnn-spn-d3"]
 
 
 def test_a_finished_row_whose_model_is_gone_says_what_to_do(tmp_path: Path) -> None:

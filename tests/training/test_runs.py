@@ -45,6 +45,12 @@ def test_what_is_no_runs_is_not_replaced(name: str) -> None:
         runs.new_folder(Path("mine"), runs.new_config("rnn-spn", "best"))
 
 
+def test_the_authors_pictures_have_one_layout() -> None:
+    with pytest.raises(ConfigError, match="authors-2015 has the layout authors: expected --data synthesis"):
+        runs.new_config("rnn-spn", "paper", layout="paper")
+    assert runs.new_config("rnn-spn", "paper", data="synthesis", layout="paper").data.layout == "paper"
+
+
 def test_a_folders_labels_give_the_shape_and_the_length_of_an_epoch() -> None:
     Path("mine").mkdir()
     for count, images in ((30, 12_000), (7_000, 14_000), (40_000, 60_000)):
