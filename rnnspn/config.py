@@ -238,6 +238,7 @@ class TrainConfig:
         clip_element: Largest gradient element, 0 for no limit.
         clip_norm: Largest total norm of the gradients, 0 for no limit.
         log_epsilon: Added to the probability inside the logarithm of the loss.
+        label_smoothing: Share of each label that is spread over all classes alike.
         precision: `float32`, `bfloat16` (convolutions and dense layers; GRU, theta and grid stay float32), or `fast`:
             bfloat16 where the device multiplies in it.
         weight_average: Decay per step of the exponential average of the weights, 0 for none.
@@ -270,6 +271,7 @@ class TrainConfig:
     clip_element: float = 0.0
     clip_norm: float = 5.0
     log_epsilon: float = 0.0
+    label_smoothing: float = 0.0
     precision: str = "float32"
     weight_average: float = 0.0
     patience: int = 1_000_000
@@ -298,6 +300,10 @@ class TrainConfig:
             raise ConfigError(f"expected a distortion from 0 to 2, got {self.distortion}")
         if not 0 <= self.companions < 1:
             raise ConfigError(f"expected a share of companions from 0 up to 1, got {self.companions}")
+        if not self.label_smoothing < 1:
+            raise ConfigError(f"expected label smoothing from 0 up to 1, got {self.label_smoothing}")
+        if self.label_smoothing and self.log_epsilon:
+            raise ConfigError("expected label smoothing or a log epsilon, got both: the loss is of one form")
         if self.companions and self.log_epsilon:
             raise ConfigError("expected companions or a log epsilon, got both: companions have no labels")
         for field in fields(self):

@@ -75,6 +75,8 @@ def test_data_that_cannot_be_is_refused_in_one_line(values: dict[str, Any], says
         ({"schedule": "none"}, "paper, one-cycle; got 'none'"),
         ({"precision": "float16"}, "float32, bfloat16; got 'float16'"),
         ({"dropout": 1.0}, "from 0 up to 1, got 1.0"),
+        ({"label_smoothing": 1.0}, "label smoothing from 0 up to 1, got 1.0"),
+        ({"label_smoothing": 0.1, "log_epsilon": 1e-5}, "label smoothing or a log epsilon"),
         ({"dropout": -0.1}, "from 0 up to 1, got -0.1"),
         ({"dropout": float("nan")}, "from 0 up to 1, got nan"),
         ({"learning_rate": 0.0}, "above 0, got 0.0"),

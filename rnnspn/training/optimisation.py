@@ -99,7 +99,7 @@ def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Te
     Args:
         output: The network's output; logits float (B, T, K), theta float (B, G, 2, 3) or None.
         pictures: What was read: labels int64 (B, T), and the places and sizes of the digits where they are known.
-        config: Gives `log_epsilon`, `zoom`, `zoom_weight` and `place_weight`.
+        config: Gives `log_epsilon`, `label_smoothing`, `zoom`, `zoom_weight` and `place_weight`.
 
     Returns:
         Two scalars.
@@ -109,7 +109,7 @@ def loss_of(output: Output, pictures: Pictures, config: TrainConfig) -> tuple[Te
         named = logits.softmax(-1).gather(1, labels.unsqueeze(1))
         classification = -(named + config.log_epsilon).log().mean()
     else:
-        classification = F.cross_entropy(logits, labels, ignore_index=UNNAMED)
+        classification = F.cross_entropy(logits, labels, ignore_index=UNNAMED, label_smoothing=config.label_smoothing)
     loss = classification
     if config.zoom_weight and output.theta is not None:
         zooms = output.theta.new_full((len(output.theta), 2), config.zoom) if pictures.zooms is None else pictures.zooms

@@ -67,6 +67,15 @@ def test_the_papers_loss_adds_its_epsilon_inside_the_logarithm() -> None:
     assert loss.item() == pytest.approx(-(math.log(1 + 1e-5) + math.log(1e-5)) / 2, rel=1e-4)
 
 
+def test_label_smoothing_spreads_a_share_of_each_label() -> None:
+    logits = torch.tensor([[[2.0, 0.0, -1.0]]])
+    pictures = Pictures(torch.empty(1, 4, 4), torch.tensor([[0]]))
+    config = train_config("best", RNN, label_smoothing=0.3)
+    logs = logits.log_softmax(-1).flatten()
+    loss, _ = loss_of(Output(logits, None), pictures, config)
+    assert loss.item() == pytest.approx(-(0.8 * logs[0] + 0.1 * logs[1] + 0.1 * logs[2]).item())
+
+
 def test_glimpses_are_drawn_to_the_digits_where_their_places_are_known() -> None:
     config = train_config("best", RNN, place_weight=2.0, zoom_weight=0.0)
     labels, centres = torch.tensor([[3]]), torch.tensor([[[0.5, -0.25]]])
