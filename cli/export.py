@@ -55,10 +55,11 @@ def export(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export a model to one file, if that agrees with PyTorch."""
+    """Export a model to one file, if that agrees with PyTorch; or an .onnx file to an .ort file, if both agree."""
     console.needs("train", "torch", "safetensors", "onnxscript")
     from exporters import to_onnx, to_ort
     from rnnspn.inference import model_file
+    from rnnspn.results.output import expect_no_input
     from rnnspn.training.checkpoint import find_model, in_run
 
     if file.suffix not in (".onnx", to_ort.SUFFIX):
@@ -69,7 +70,9 @@ def export(
         if file.suffix != to_ort.SUFFIX:
             raise ConfigError(f"expected a run's folder or checkpoint for {file}, got an exported file: {checkpoint}")
         console.expect_only(context, "an .onnx file is converted as it is", "file", "checkpoint", "quiet")
-        written = to_ort.export_file(model_file.load(str(checkpoint)), file)
+        model = model_file.load(str(checkpoint))
+        expect_no_input([file, to_ort.operators_file(file)], [model.path])
+        written = to_ort.export_file(model, file)
     else:
         source = in_run(checkpoint) if checkpoint else find_model()
         say(_about(source), quiet=quiet)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rnnspn.alphabet import described
+from rnnspn.config import DataConfig, from_dict
 from rnnspn.errors import ModelFileError
 
 
@@ -39,10 +40,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     about = facts["metadata"]
     tested, training = about["test_error"], about["training"]
     validation = _error(training.get("validation"))
-    data = training.get("data", {})
-    if not data.get("validation", True):
+    data = from_dict(DataConfig, training.get("data", {}))
+    if not data.validation:
         validation = "none: those pictures were learned from too"
-    elif data.get("seen"):
+    elif data.seen:
         validation = "none: the weights that it began with had learned from those pictures"
     return [
         ("file", facts["path"]),

@@ -1,4 +1,4 @@
-"""From a checkpoint to an `.ort` file for reduced builds of ONNX Runtime, as phones use them, and its operator list.
+"""From a checkpoint or an exported file to an `.ort` file, for reduced builds of ONNX Runtime, and its operator list.
 
 ONNX Runtime's own converter does the work, in a process of its own: it changes logging and the module path of the one
 that imports it. The file holds the graph as it will run: a reduced build has no optimisers.
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from exporters.parity import (
     plain_session,
     read_with_onnxruntime,
 )
+from exporters.precision import Precision
 from exporters.to_onnx import PLAIN, STORED_WEIGHTS, Export, ExportConfig
 from rnnspn.errors import ConfigError, ModelFileError, ParityError
 from rnnspn.files import write_bytes, write_text
@@ -91,11 +93,14 @@ def export_file(model: ModelFile, target: Path) -> Export:
     Raises:
         ConfigError: The model's weights are only stored in fewer bits.
         MissingPackageError: ONNX Runtime is not installed.
-        ModelFileError: The converter failed.
+        ModelFileError: The converter failed, or the metadata are not what `to_onnx.export` writes.
         ParityError: The answers differ; no file was written.
         OutputError: The file cannot be written.
     """
-    precision = model.metadata.parity.get(STORED_WEIGHTS, {}).get("precision", "fp32")
+    stored = model.metadata.parity.get(STORED_WEIGHTS, {"precision": "fp32"})
+    precision = stored.get("precision") if isinstance(stored, dict) else None
+    if precision not in get_args(Precision):
+        raise ModelFileError(f"{model.path}: its metadata is not what rnnspn export writes (precision {precision!r})")
     if precision not in _PRECISIONS:
         raise ConfigError(f"expected {model.path} in fp32 or w8a8, got {precision}: the weights would be widened")
     content, operators = convert(model.content)
@@ -107,8 +112,8 @@ def export_file(model: ModelFile, target: Path) -> Export:
 
 
 def _write(target: Path, content: bytes, operators: str) -> None:
-    write_text(operators_file(target), f"# The operators of {target.name}, for --include_ops_by_config.\n{operators}")
     write_bytes(target, content)
+    write_text(operators_file(target), f"# The operators of {target.name}, for --include_ops_by_config.\n{operators}")
 
 
 def _same_answers(converted: bytes, model: bytes, pictures: NDArray[np.uint8]) -> Parity:

@@ -4,6 +4,7 @@ A network is rebuilt from its `ModelConfig` alone, a data set from its `DataConf
 three are saved in the checkpoint.
 """
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
@@ -149,7 +150,7 @@ class DataConfig:
             epoch's weights are kept: for the run before a model ships, with values that earlier runs have chosen.
         labels: SHA-256 of what a folder's labels said when the run began, in hexadecimal; empty for other sources.
         learned: Whose validation pictures the weights that the run began with had learned from, then or before: the
-            `key` of each.
+            `key` of each. A folder whose labels have changed since is only known again by the very next run.
     """
 
     source: str = SYNTHESIS
@@ -183,8 +184,8 @@ class DataConfig:
 
     @property
     def key(self) -> str:
-        """What tells its pictures from others: `mnist`, or what a folder's labels said, or where it is."""
-        return (self.labels or self.source) if self.is_own else _MNIST
+        """What tells its pictures from others and gives no path away: `mnist`, or what a folder's labels said."""
+        return (self.labels or hashlib.sha256(self.source.encode()).hexdigest()) if self.is_own else _MNIST
 
     @property
     def seen(self) -> bool:

@@ -48,7 +48,7 @@ async function read(path) {
 }
 
 async function check(path) {
-  const { model: made, height, width, tolerances, vectors, preparations } = JSON.parse(readFileSync(path, "utf8"));
+  const { model: made, height, width, tolerances, vectors, preparations = [] } = JSON.parse(readFileSync(path, "utf8"));
   // An .ort file beside a model reads as it does; its vectors name the model.
   if (!modelPath.endsWith(".ort") && createHash("sha256").update(model).digest("hex") !== made.sha256) {
     throw new Error(`${path} holds the vectors of another model than ${modelPath}`);

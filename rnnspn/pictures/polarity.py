@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Polarity = Literal["auto", "dark-on-light", "light-on-dark"]
 Pixels = NDArray[np.uint8]
+Numbers = NDArray[np.int32] | NDArray[np.int64]
 
 _LIGHT = 192
 """Levels of backgrounds from which on ink is expected to be dark."""
@@ -88,7 +89,7 @@ def _more_one_sided(*pairs: tuple[int, int]) -> tuple[int, int]:
     return pairs[other_most * least > most * other_least]
 
 
-def _below_and_above(differences: NDArray[np.int32]) -> tuple[int, int]:
+def _below_and_above(differences: Numbers) -> tuple[int, int]:
     """Return how far what is not too rare to be ink is on either side."""
     rare = differences.size // _RARE
     ordered = np.partition(differences, (rare, -1 - rare), axis=None)
@@ -103,17 +104,18 @@ def _blurred(levels: Pixels) -> NDArray[np.int32]:
     return blurred
 
 
-def _outstanding(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return how far each value is above the mean of its surroundings, times their number, int32 (h, w).
+def _outstanding(values: NDArray[np.int32]) -> Numbers:
+    """Return how far each value is above the mean of its surroundings, times their number, (h, w).
 
     Shade and light change from place to place; ink is what differs from what is next to it.
     """
     reach = min(values.shape) // _AROUND
     side = 2 * reach + 1
     height, width = values.shape
-    sums = np.zeros((height + side, width + side), np.int32)  # of all above and left of a place; may wrap, and back
+    kind = np.int32 if 9 * 255 * side * side < 2**31 else np.int64
+    sums = np.zeros((height + side, width + side), kind)  # of all above and left of a place; may wrap, and back
     padded = np.pad(values, reach, mode="edge")
-    np.cumsum(np.cumsum(padded, 0, dtype=np.int32), 1, dtype=np.int32, out=sums[1:, 1:])
+    np.cumsum(np.cumsum(padded, 0, dtype=kind), 1, dtype=kind, out=sums[1:, 1:])
     around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    outstanding: NDArray[np.int32] = values * np.int32(side * side) - around
+    outstanding: Numbers = values * kind(side * side) - around
     return outstanding

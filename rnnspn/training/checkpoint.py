@@ -236,7 +236,7 @@ def logged_test_score(run: Path, checkpoint_sha256: str) -> dict[str, Any] | Non
     try:
         looks = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         ours = [look for look in reversed(looks) if look["checkpoint_sha256"] == checkpoint_sha256]
-        published = (look for look in ours if look["data"].startswith(AUTHORS_2015))
+        published = (look for look in ours if str(look["data"]).startswith(AUTHORS_2015))
         return next(published, ours[0] if ours else None)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{log} is not a readable log ({error}); remove it") from None

@@ -71,8 +71,8 @@ class Plan:
         quick: Only walk the path: the figures are not the result.
         seed: Seed of everything random.
         epochs: Epochs at most, None for the recipe's.
-        search: Dropout rates to choose from on the validation set, beside those that a row was trained with before;
-            none for the recipe's.
+        search: Dropout rates to choose from on the validation set, beside those that a finished row was trained
+            with; none for the recipe's.
     """
 
     folder: Path

@@ -36,6 +36,14 @@ def test_a_validation_error_is_given_with_its_interval(tmp_path: Path) -> None:
     assert line == "1.00% per digit (n = 600, 95 % interval 0.46% to 2.16%), 2.50% per sequence"
 
 
+def test_a_validation_error_on_pictures_that_the_first_weights_knew_is_none(tmp_path: Path) -> None:
+    training = {"validation": Score(600, 6, 200, 5, (1, 2, 3), (200,) * 3).to_dict(), "data": {"learned": ["mnist"]}}
+    (tmp_path / "model.onnx").write_bytes(handmade.build(handmade.metadata(training=training)).SerializeToString())
+    code, out, _ = rnnspn(tmp_path, "inspect")
+    (line,) = [line[19:] for line in out.splitlines() if line.startswith("validation ")]
+    assert (code, line) == (0, "none: the weights that it began with had learned from those pictures")
+
+
 def test_what_a_model_does_not_say_is_said_to_be_unknown(tmp_path: Path) -> None:
     (tmp_path / "conv.onnx").write_bytes(
         handmade.build(handmade.metadata(family="conv", downsample=None)).SerializeToString()
@@ -52,6 +60,7 @@ def test_what_a_model_does_not_say_is_said_to_be_unknown(tmp_path: Path) -> None
     "values",
     [
         {"training": {"data": "x"}},
+        {"training": {"data": {"seen": False}}},
         {"training": {"validation": {"digit_error": 1}}},
         {"parity": {"max_difference": 3}},
         {"parity": {"bfloat16": True}},

@@ -67,6 +67,12 @@ def test_the_file_is_smaller_and_reads_as_well(full: onnx.ModelProto, whole: onn
     assert accuracy.changed_digits <= 0.01 * 3 * accuracy.sequences
 
 
+def test_the_file_is_for_runtimes_as_old_as_the_one_it_was_made_from(
+    full: onnx.ModelProto, whole: onnx.ModelProto
+) -> None:
+    assert whole.ir_version == full.ir_version == 8
+
+
 def test_the_runtime_computes_with_integers(whole: onnx.ModelProto, tmp_path: Path) -> None:
     found = kernels(whole, tmp_path)
     assert found.count("QLinearConv") == 4

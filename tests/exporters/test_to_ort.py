@@ -219,6 +219,8 @@ def test_an_exported_file_is_converted_without_its_run(
         (["other.onnx", "--checkpoint", "mine.onnx"], "expected a run's folder or checkpoint"),
         (["other.onnx", "--checkpoint", "bundled"], "expected a run's folder or checkpoint"),
         (["phone.ort", "--checkpoint", "stored.onnx"], "in fp32 or w8a8, got int8"),
+        (["phone.ort", "--checkpoint", "odd.onnx"], "not what rnnspn export writes"),
+        (["link.ort", "--checkpoint", "mine.onnx"], "link.ort"),
     ],
 )
 def test_an_exported_file_is_converted_as_it_is_or_not_at_all(
@@ -233,6 +235,9 @@ def test_an_exported_file_is_converted_as_it_is_or_not_at_all(
     monkeypatch.chdir(tmp_path)
     Path("mine.onnx").write_bytes(made.content)
     onnx.save(handmade.build(handmade.metadata(parity={"stored_weights": {"precision": "int8"}})), "stored.onnx")
-    assert console.run(app, ["export", *arguments]) == 2
+    onnx.save(handmade.build(handmade.metadata(parity={"stored_weights": "int8"})), "odd.onnx")
+    Path("link.ort").symlink_to("mine.onnx")
+    assert console.run(app, ["export", *arguments]) == (5 if said == "link.ort" else 2)
     assert said in capfd.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "stored.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "stored.onnx", "odd.onnx", "link.ort"}
+    assert Path("mine.onnx").read_bytes() == made.content

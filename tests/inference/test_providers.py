@@ -2,6 +2,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import ProviderError
 from rnnspn.inference import model_file
-from rnnspn.inference.providers import open_session
+from rnnspn.inference.providers import PROVIDERS, Provider, open_session
 from rnnspn.inference.session import open_engine
 from tests import handmade
 from tests.openvino import needs_openvino
@@ -112,3 +113,7 @@ def test_openvino_on_a_processor_that_is_not_intels_is_one_line_each_time(monkey
         with pytest.raises(ProviderError, match=r"Intel's; --provider cpu runs here, without bfloat16$"):
             open_session(b"", "openvino", Path("model.onnx"))
     assert told == ["library"]
+
+
+def test_every_provider_that_can_be_asked_for_is_known() -> None:
+    assert PROVIDERS.keys() == {*get_args(Provider)} - {"auto"}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from rnnspn.pictures.images import load
+from rnnspn.pictures.polarity import is_on_light
 from tests.pictures.drawn import disc, noise
 
 
@@ -165,3 +166,10 @@ def test_an_opaque_alpha_channel_changes_nothing():
     picture = noise(4)
     opaque = np.dstack([picture, picture, picture, np.full_like(picture, 255)])
     np.testing.assert_array_equal(load(opaque, 100, 100).pixels, picture)
+
+
+def test_the_largest_models_pictures_are_told_apart_too():
+    picture = np.tile(np.linspace(2, 18, 4096).astype(np.uint8), (4096, 1))
+    picture[1000:3000, 1000:3000:40] = 255
+    assert not is_on_light(picture, None)
+    assert is_on_light(255 - picture, None)
