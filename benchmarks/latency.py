@@ -19,7 +19,7 @@ from rich.table import Table
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.inference.cores import available_cores
-from rnnspn.inference.layout import channel_block, filled
+from rnnspn.inference.cpu import rewritten
 
 BATCHES = (1, 2, 4, 8)
 CALLS = 100
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, nargs="?", default=MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    content = filled(options.model.read_bytes(), channel_block())
+    content = rewritten(options.model.read_bytes())
     cores = available_cores()
     choices = {"1 thread": (1, 0), f"{cores} threads, asleep": (cores, 0), f"{cores} threads, spinning": (cores, 1)}
     sessions = {name: open_session(content, *choice) for name, choice in choices.items()}

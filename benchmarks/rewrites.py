@@ -21,7 +21,8 @@ from exporters.from_onnx import checkpoint_of
 from exporters.onnx_graph import build_graph
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference.layout import channel_block, filled
+from rnnspn.inference.layout import blocked, channel_block
+from rnnspn.inference.sampling import gathered
 from rnnspn.models.networks import Network
 
 REWRITES = {
@@ -30,8 +31,11 @@ REWRITES = {
     "rescale": "zeros outside, scaled coordinates",
     "widen": "a glimpse's points as one wide product",
     "activate": "ReLU before pooling, inside the convolution",
-    "fill": "channels in whole blocks, when the file is loaded",
+    "gather": "sampling by gathers, when the file is loaded",
+    "block": "channels in whole blocks, when the file is loaded",
 }
+LOADED = ("gather", "block")
+"""Those that stand in no file."""
 RUNS = 40
 
 
@@ -59,12 +63,13 @@ def main() -> None:
 
 
 def open_session(network: Network, chosen: set[str], block: int) -> onnxruntime.InferenceSession:
-    """Export with the chosen rewrites and load the file on one thread, filled up to blocks of some size."""
-    exported = {name: name in chosen for name in REWRITES if name != "fill"}
+    """Export with the chosen rewrites and load the file on one thread, brought to blocks of some size."""
+    exported = {name: name in chosen for name in REWRITES if name not in LOADED}
     content = build_graph(network, **exported).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    content = filled(content, block) if "fill" in chosen else content
+    content = gathered(content) if "gather" in chosen else content
+    content = blocked(content, block) if "block" in chosen else content
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

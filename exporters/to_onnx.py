@@ -14,7 +14,7 @@ from exporters.precision import Accuracy, Precision, check_accuracy, judging_pic
 from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
 from rnnspn.files import write_bytes
 from rnnspn.inference import model_file
-from rnnspn.inference.layout import channel_block, filled
+from rnnspn.inference.cpu import rewritten
 from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, logged_test_score
 
@@ -122,7 +122,7 @@ def make(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> M
     full = model.SerializeToString()
     pictures = parity_pictures(network.config)
     parity = check_parity(full, network, pictures)
-    if (here := filled(full, channel_block())) != full:  # what `predict` runs on a processor like this one
+    if (here := rewritten(full)) != full:  # what `predict` runs on a processor like this one
         check_parity(here, network, pictures, BATCHES[-1:])
     costs: dict[str, Accuracy] = {}
 

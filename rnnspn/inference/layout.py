@@ -1,17 +1,21 @@
-"""Fill a model's convolutions up to the blocks of channels that this processor computes with at a time.
+"""Bring a model's convolutions to the blocks of channels that this processor computes with at a time.
 
 ONNX Runtime keeps a convolution and the pooling after it in one blocked layout only where their channels fill whole
 blocks. How large a block is depends on the processor, so it is done when a model is loaded: the file holds the network
-as it is. A channel of zeros that the next convolution multiplies by zeros changes no number.
+as it is. Channels are filled up with zeros that the next convolution multiplies by zeros, which changes no number. Few
+that are over after whole blocks go a way of their own instead, and the next convolution is the sum of two.
 """
 
 import platform
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
+
+    Replaced = dict[str, list[NodeProto]]
+    """By a node's output, what stands in its place."""
 
 _KEEPING_ZEROS = ("Relu", "MaxPool")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
@@ -36,56 +40,38 @@ def channel_block() -> int:
     return 16 if any(name.startswith("AVX512") or name == "X86_V4" for name in found) else 8
 
 
-def filled(model: bytes, block: int) -> bytes:
-    """Fill up every convolution in floats that feeds another one, and nothing else, to whole blocks of channels.
+def blocked(model: bytes, block: int) -> bytes:
+    """Bring every convolution in floats that feeds another one, and nothing else, to whole blocks of channels.
 
-    The zeros are added by nodes that the runtime folds away when it loads the model, whatever weights are stored in.
+    Nodes that the runtime folds away when it loads the model fill and cut weights, whatever these are stored in.
 
     Args:
         model: A serialised model.
         block: Channels of a block.
 
     Returns:
-        The model, serialised; the same bytes where there is nothing to fill.
+        The model, serialised; the same bytes where there is nothing to do.
     """
-    import numpy as np
     import onnx
 
     proto = onnx.load_from_string(model)
-    graph = proto.graph
-    padding: dict[str, list[NodeProto]] = {}  # by the output of the node that they stand before
-    integers = _integer_weights(graph)
-
-    def pad(convolution: "NodeProto", place: int, axis: int, rank: int, channels: int) -> None:
-        """Add channels to the weights or the bias of a convolution, along an axis; to integers as they are stored."""
-        amounts = np.zeros((2, rank), np.int64)
-        amounts[1, axis] = channels
-        name = f"filled.{convolution.output[0]}.{place}.{axis}"
-        graph.initializer.append(onnx.numpy_helper.from_array(amounts.flatten(), f"{name}.pads"))
-        widening = integers.get(convolution.input[place])
-        node, place = (widening, 0) if widening else (convolution, place)
-        pads = onnx.helper.make_node("Pad", [node.input[place], f"{name}.pads"], [name])
-        padding.setdefault(node.output[0], []).append(pads)
-        node.input[place] = name
-
-    for first, second, channels in list(_neighbours(graph)):
-        missing = -channels % block
-        if 0 < missing <= channels:  # else it costs more than it brings
-            pad(first, 1, 0, _RANK, missing)
-            pad(first, 2, 0, 1, missing)
-            pad(second, 1, 1, _RANK, missing)
-    if not padding:
-        return model
-    nodes = []
-    for node in graph.node:
-        if node.output:
-            nodes += padding.pop(node.output[0], [])
-        nodes.append(node)
-    return with_nodes(proto, nodes)
+    links = list(_links(proto.graph))
+    replaced: Replaced = {}
+    for link in links:
+        if not link.is_better_parted(block) and 0 < -link.channels % block <= link.channels:  # else it costs too much
+            _fill(proto.graph, link, -link.channels % block, replaced)
+    for link in links:
+        if link.is_better_parted(block):
+            _part(proto.graph, link, link.channels - link.channels % block, replaced)
+    return with_nodes(proto, replaced) if replaced else model
 
 
-def with_nodes(model: "ModelProto", nodes: "list[NodeProto]") -> bytes:
-    """Return a model with other nodes, serialised."""
+def with_nodes(model: "ModelProto", replaced: "Replaced") -> bytes:
+    """Return a model with other nodes in the place of some, without constants that nothing reads then, serialised."""
+    nodes = [one for node in model.graph.node for one in replaced.get("".join(node.output[:1]), [node])]
+    read = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
+        model.graph.initializer.remove(tensor)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.ClearField("value_info")  # sizes of before
@@ -93,12 +79,40 @@ def with_nodes(model: "ModelProto", nodes: "list[NodeProto]") -> bytes:
     return content
 
 
-def _neighbours(graph: "GraphProto") -> "Iterator[tuple[NodeProto, NodeProto, int]]":
-    """Yield each convolution in floats that feeds one other, that other one, and the channels between them."""
+class _Link(NamedTuple):
+    """A convolution in floats that feeds another one, and nothing else.
+
+    Attributes:
+        first: The one.
+        between: What stands between the two.
+        second: The other.
+        channels: Between them.
+        is_first_of_all: Whether `first` takes pictures of one channel.
+        in_floats: Whether `second` computes in floats, and nothing is rounded before it.
+    """
+
+    first: "NodeProto"
+    between: "tuple[NodeProto, ...]"
+    second: "NodeProto"
+    channels: int
+    is_first_of_all: bool
+    in_floats: bool
+
+    def is_better_parted(self, block: int) -> bool:
+        """Tell whether filling up would cost more than half as much again, and a second way next to nothing."""
+        return (
+            self.channels > block
+            and -self.channels % block > self.channels / 2
+            and self.is_first_of_all
+            and self.in_floats
+        )
+
+
+def _links(graph: "GraphProto") -> "Iterator[_Link]":
     readers = Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     integers = _integer_weights(graph)
-    sources: dict[str, NodeProto] = {}  # the convolution whose channels a value still has
+    sources: dict[str, tuple[NodeProto, ...]] = {}  # the convolution whose channels a value still has, and what follows
     for node in graph.node:
         if not node.input or len(node.output) != 1:
             continue
@@ -106,13 +120,73 @@ def _neighbours(graph: "GraphProto") -> "Iterator[tuple[NodeProto, NodeProto, in
         if node.op_type in _WIDENING and node.input[0] in shapes:
             shapes[node.output[0]] = shapes[node.input[0]]
         elif source and (node.op_type in _KEEPING_ZEROS or _is_even(node, shapes)):
-            sources[node.output[0]] = source
+            sources[node.output[0]] = (*source, node)
         elif _is_plain(node) and len(shapes.get(node.input[1], ())) == _RANK:
             own = node.input[1] not in integers or readers[node.input[1]] == 1
             if source and own:
-                yield source, node, shapes[source.input[1]][0]
+                first, *between = source
+                filters, inputs, *_ = shapes[first.input[1]]
+                in_floats = node.input[1] not in integers and all(one.op_type in _KEEPING_ZEROS for one in between)
+                yield _Link(first, tuple(between), node, filters, inputs == 1, in_floats)
             if node.input[1] not in integers:  # those have no layout of blocks
-                sources[node.output[0]] = node
+                sources[node.output[0]] = (node,)
+
+
+def _fill(graph: "GraphProto", link: _Link, channels: int, replaced: "Replaced") -> None:
+    """Add channels of zeros between two convolutions; to integers as they are stored."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    integers = _integer_weights(graph)
+    for convolution, place, axis, rank in (
+        (link.first, 1, 0, _RANK),
+        (link.first, 2, 0, 1),
+        (link.second, 1, 1, _RANK),
+    ):
+        amounts = np.zeros((2, rank), np.int64)
+        amounts[1, axis] = channels
+        name = f"filled.{convolution.output[0]}.{place}.{axis}"
+        graph.initializer.append(numpy_helper.from_array(amounts.flatten(), f"{name}.pads"))
+        widening = integers.get(convolution.input[place])
+        node, place = (widening, 0) if widening else (convolution, place)
+        pads = helper.make_node("Pad", [node.input[place], f"{name}.pads"], [name])
+        replaced.setdefault(node.output[0], [node]).insert(-1, pads)
+        node.input[place] = name
+
+
+def _part(graph: "GraphProto", link: _Link, whole: int, replaced: "Replaced") -> None:
+    """Lead the channels between two convolutions on two ways, the first `whole` of them on one, and add the results."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    def cut(name: str, axis: int) -> "NodeProto":
+        """Return what cuts weights or a bias to the channels of this way."""
+        inputs = [f"{way}.{axis}.{bound}" for bound in ("start", "end", "axes")]
+        return helper.make_node("Slice", [name, *inputs], [f"{way}.{name}"])
+
+    def copy(node: "NodeProto", *inputs: str) -> "NodeProto":
+        other = type(node)()
+        other.CopyFrom(node)
+        other.name = f"{way}.{node.output[0]}"
+        other.input[:], other.output[:] = inputs, [f"{way}.{node.output[0]}"]
+        return other
+
+    first, between, second, channels, *_ = link
+    nodes, sums = replaced.get(second.output[0], [second])[:-1], []
+    for start, end in ((0, whole), (whole, channels)):
+        way = f"parted.{start}.{second.output[0]}"
+        for axis in (0, 1):
+            for bound, number in (("start", start), ("end", end), ("axes", axis)):
+                graph.initializer.append(numpy_helper.from_array(np.array([number]), f"{way}.{axis}.{bound}"))
+        weights, bias, kernel = cut(first.input[1], 0), cut(first.input[2], 0), cut(second.input[1], 1)
+        nodes += [weights, bias, kernel, copy(first, first.input[0], weights.output[0], bias.output[0])]
+        for node in (*between, second):
+            nodes.append(copy(node, nodes[-1].output[0]))
+        nodes[-1].input.append(kernel.output[0])
+        sums.append(nodes[-1])
+    sums[0].input.append(second.input[2])
+    nodes.append(helper.make_node("Add", [one.output[0] for one in sums], second.output))
+    replaced |= {node.output[0]: [] for node in (first, *between)} | {second.output[0]: nodes}
 
 
 def _integer_weights(graph: "GraphProto") -> "dict[str, NodeProto]":

@@ -13,6 +13,8 @@ from rnnspn.inference.layout import with_nodes
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
+    from rnnspn.inference.layout import Replaced
+
 _KINDS = ("Conv", "Relu", "MaxPool")
 
 
@@ -33,7 +35,7 @@ def pooled_first(model: bytes) -> bytes:
     biases = {
         tensor.name: tensor for tensor in graph.initializer if len(readers[tensor.name]) == 1 and len(tensor.dims) == 1
     }
-    replaced: dict[str, list[NodeProto]] = {}  # by the output of a node, what stands in its place
+    replaced: Replaced = {}
     for convolution, middle, last in list(_pooled(graph, readers)):
         bias = biases.get(convolution.input[2]) if len(convolution.input) > 2 else None
         if bias is None:
@@ -48,10 +50,7 @@ def pooled_first(model: bytes) -> bytes:
         relu.input[:], relu.output[:] = [f"{name}.biased"], [result]
         del convolution.input[2]
         replaced |= {middle.output[0]: [], result: [pool, add, relu]}
-    if not replaced:
-        return model
-    nodes = [one for node in graph.node for one in replaced.get(node.output[0] if node.output else "", [node])]
-    return with_nodes(proto, nodes)
+    return with_nodes(proto, replaced) if replaced else model
 
 
 def _readers(graph: "GraphProto") -> "defaultdict[str, list[NodeProto | None]]":

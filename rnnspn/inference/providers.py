@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rnnspn.errors import ModelFileError, is_want_of_memory
+from rnnspn.inference.cpu import on_cpu
 from rnnspn.inference.cuda import on_cuda
-from rnnspn.inference.layout import channel_block, filled
 from rnnspn.inference.openvino import on_openvino
 from rnnspn.inference.runtime import one_line, onnxruntime, session_options, want_of_memory
 
@@ -41,14 +41,11 @@ PROVIDERS = {
     "openvino-bfloat16": Traits("openvino", "bfloat16", batch=32),
 }
 
-_ON_CPU = "CPUExecutionProvider"
-
 
 def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
     """Open a session that runs on exactly one provider.
 
-    On the CPU it has one thread, as one session for each thread that calls beats one session of many threads, and the
-    model's channels are filled up to the processor's blocks.
+    On the CPU it has one thread, as one session for each thread that calls beats one session of many threads.
 
     Args:
         model: The serialised model.
@@ -66,10 +63,8 @@ def open_session(model: bytes, provider: str, path: Path) -> "InferenceSession":
         return on_cuda(runtime, model, session_options(), tf32=traits.multiplies_in == "tf32")
     if traits.kind == "openvino":
         return on_openvino(runtime, model, session_options(), bfloat16=traits.multiplies_in == "bfloat16")
-    block = channel_block()
     try:
-        model = filled(model, block)
-        return runtime.InferenceSession(model, session_options(), providers=[_ON_CPU], enable_fallback=False)
+        return on_cpu(runtime, model, session_options())
     except Exception as error:
         if is_want_of_memory(error):
             raise want_of_memory(path, error) from error

@@ -30,6 +30,8 @@ _Runner = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 
 _CUDA_WORKERS = 3
 """While one waits for the device, one fills buffers, and one decodes or makes readings of what came back."""
+_OPENVINO_WAITING = 1
+"""Workers beyond the streams, so that none of these stands idle between two batches."""
 
 
 class Outputs(NamedTuple):
@@ -207,7 +209,8 @@ def open_engine(model: ModelFile, provider: str = "auto") -> Engine:
 def _engine(model: ModelFile, provider: str, reason: str) -> Engine:
     # The first session is made here, so that a model that cannot run fails at once.
     traits = PROVIDERS[provider]
-    workers = _CUDA_WORKERS if traits.kind == "cuda" else available_cores()
+    cores = available_cores()
+    workers = {"cpu": cores, "cuda": _CUDA_WORKERS, "openvino": cores + _OPENVINO_WAITING}[traits.kind]
     idle, room = deque([_open(model, provider)]), Room(workers)
     engine = Engine(model, provider, reason, workers, traits.batch, idle, room)
     if traits.kind == "cuda":  # what CUDA lacks is only found when kernels run

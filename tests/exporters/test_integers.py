@@ -17,7 +17,7 @@ from exporters.precision import check_accuracy, judging_pictures, reader
 from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError
 from rnnspn.inference import model_file
-from rnnspn.inference.layout import filled
+from rnnspn.inference.layout import blocked
 from rnnspn.inference.session import open_engine
 from rnnspn.models.networks import Network
 from rnnspn.training import runs
@@ -86,7 +86,7 @@ def test_the_runtime_computes_with_integers(whole: onnx.ModelProto, tmp_path: Pa
 def test_channels_are_filled_before_the_first_integers_and_nothing_changes(
     whole: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    content = filled(whole.SerializeToString(), 16)
+    content = blocked(whole.SerializeToString(), 16)
     pads = [node.output[0] for node in onnx.load_from_string(content).graph.node if node.op_type == "Pad"]
     assert len(pads) == 3  # filters and bias of the first convolution, and what reads its channels
     assert kernels(onnx.load_from_string(content), tmp_path).count("QLinearConv") == 4

@@ -62,13 +62,13 @@ def test_the_file_names_no_path_of_the_machine(checkpoint: Path, tmp_path: Path)
 def test_what_the_runtime_makes_of_the_file_when_it_loads_it_has_to_agree_too(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(content: bytes, block: int) -> bytes:
+    def spoilt(content: bytes) -> bytes:
         model = onnx.load_from_string(content)
         bias = next(tensor for tensor in model.graph.initializer if tensor.name == "network.classifier.hidden.bias")
         bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, bias.name))
         return model.SerializeToString()
 
-    monkeypatch.setattr(to_onnx, "filled", spoilt)
+    monkeypatch.setattr(to_onnx, "rewritten", spoilt)
     with pytest.raises(ParityError, match="at batch 64"):
         export(checkpoint, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

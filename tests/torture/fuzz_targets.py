@@ -12,8 +12,9 @@ from PIL import Image
 from rnnspn.contract import ModelMetadata
 from rnnspn.errors import ImageError, ModelFileError
 from rnnspn.inference import model_file
-from rnnspn.inference.layout import filled
+from rnnspn.inference.layout import blocked
 from rnnspn.inference.pooling import pooled_first
+from rnnspn.inference.sampling import gathered
 from rnnspn.pictures import images
 from tests import handmade
 from tests.torture.reading import CODES
@@ -78,7 +79,7 @@ def check_model(data: bytes, place: Path) -> str:
     assert [value.name for value in graph.input] == ["images"]
     assert {value.name for value in graph.output} == outputs
     assert not any(tensor.external_data for tensor in graph.initializer)
-    for turned in (filled(data, 16), pooled_first(data)):
+    for turned in (blocked(data, 16), gathered(data), pooled_first(data)):
         assert onnx.ModelProto.FromString(turned).graph.output == graph.output
     return "accepted"
 
