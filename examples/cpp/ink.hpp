@@ -6,10 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-struct Picture {
-    int64_t height, width;
-    std::vector<uint8_t> levels;  // row by row
-};
+#include "picture.hpp"
 
 inline std::vector<uint8_t> border_of(const Picture &picture) {
     const auto &levels = picture.levels;

@@ -22,8 +22,16 @@ pytestmark = [
 ]
 
 
-def read(*arguments: object, model: Path | None = None) -> tuple[int, str, str]:
-    command = ["node", FOLDER / "read.js", model or model_file.bundled(), *arguments]
+def read(*pictures: Path, model: Path | None = None) -> tuple[int, str, str]:
+    return run("read.js", model or model_file.bundled(), *pictures)
+
+
+def check(vectors: Path, model: Path | None = None) -> tuple[int, str, str]:
+    return run("check.js", model or model_file.bundled(), vectors)
+
+
+def run(script: str, *arguments: Path) -> tuple[int, str, str]:
+    command = ["node", FOLDER / script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stdout, done.stderr
 
@@ -50,20 +58,24 @@ def test_the_client_reads_the_plain_samples() -> None:
 
 
 def test_the_client_agrees_with_the_golden_vectors() -> None:
-    assert read("--vectors", vectors_file(model_file.bundled())) == (0, "10 vectors agree\n", "")
+    assert check(vectors_file(model_file.bundled())) == (0, "10 vectors agree\n", "")
 
 
 def test_an_ort_file_is_checked_on_the_vectors_of_its_model(tmp_path: Path) -> None:
     content, _ = convert(model_file.bundled().read_bytes())
     (tmp_path / "model.ort").write_bytes(content)
-    said = read("--vectors", vectors_file(model_file.bundled()), model=tmp_path / "model.ort")
+    said = check(vectors_file(model_file.bundled()), model=tmp_path / "model.ort")
     assert said == (0, "10 vectors agree\n", "")
-    code, _, err = read("--vectors", changed_vectors(tmp_path, digits=[0, 0, 0]), model=tmp_path / "model.ort")
+    code, _, err = check(changed_vectors(tmp_path, digits=[0, 0, 0]), model=tmp_path / "model.ort")
     assert (code, "digits of picture 5" in err) == (1, True)
 
 
+def test_without_a_picture_it_says_how_it_is_called() -> None:
+    assert read() == (2, "", "usage: node read.js MODEL.onnx PICTURE.png...\n")
+
+
 def test_a_model_that_is_missing_is_one_line(tmp_path: Path) -> None:
-    code, out, err = read("picture.png", model=tmp_path / "none.onnx")
+    code, out, err = read(Path("picture.png"), model=tmp_path / "none.onnx")
     assert (code, out) == (1, "")
     assert "none.onnx" in err
     assert len(err.splitlines()) == 1
@@ -79,7 +91,7 @@ def test_a_model_that_is_missing_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_the_client_notices_answers_that_differ(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    code, out, err = read("--vectors", changed_vectors(tmp_path, **changes))
+    code, out, err = check(changed_vectors(tmp_path, **changes))
     assert (code, out) == (1, "")
     assert said in err
     assert len(err.splitlines()) == 1
@@ -112,6 +124,6 @@ def test_a_model_of_others_is_one_line(tmp_path: Path) -> None:
     other = handmade.build()
     del other.metadata_props[:]
     onnx.save(other, tmp_path / "other.onnx")
-    code, out, err = read("picture.png", model=tmp_path / "other.onnx")
+    code, out, err = read(Path("picture.png"), model=tmp_path / "other.onnx")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert "was not made by rnnspn" in err
