@@ -1,7 +1,8 @@
 """Everything about this project that only a GPU can show, in one run and one JSON file.
 
 Agreement with the CPU, where every node runs, throughput by batch size with copies and without, the provider's
-defaults and PyTorch eager and compiled beside it, in float32 and in TF32, and the speed of training. With --provider
+defaults and PyTorch eager and compiled beside it, in float32 and in TF32, files in every precision, and the speed of
+training. With --provider
 cpu the same steps run on a machine without a GPU, which proves nothing but the path. What a file of an earlier run
 holds beside these is kept there.
 
@@ -19,16 +20,21 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from machine import describe
+from precisions import read
 from training import images_per_second
 
 from exporters.from_onnx import checkpoint_of
+from exporters.integers import calibration_pictures, quantise
+from exporters.precision import judging_pictures, store_weights
 from rnnspn.config import SYNTHESIS
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
@@ -130,6 +136,7 @@ def checks_of(engine: Engine, name: str, pictures: np.ndarray, seconds: float) -
         "throughput": lambda: throughput(engine, pictures, seconds),
         "resident": lambda: resident(model, provider, pictures, seconds),
         "defaults": lambda: defaults(model.content, provider, pictures, seconds, engine.workers),
+        "precisions": lambda: precisions(model, name, provider, seconds),
         "training": lambda: training(provider == "cuda"),
     }
     compiling: dict[str, Callable[[], Any]] = {"pytorch": lambda: pytorch(name, provider, pictures, seconds)}
@@ -267,6 +274,26 @@ def defaults(content: bytes, provider: str, pictures: np.ndarray, seconds: float
     return rows
 
 
+def precisions(model: ModelFile, name: str, provider: str, seconds: float) -> list[dict[str, Any]]:
+    """Time the model in every precision, pictures coming from the host, and count the sequences that it reads right."""
+    full, config = onnx.load_from_string(model.content), checkpoint_of(path_of(name)).config
+    files = {
+        "fp32": full,
+        "fp16": store_weights(full, "fp16"),
+        "int8": store_weights(full, "int8"),
+        "w8a8": quantise(full, calibration_pictures(config)),
+    }
+    examples = judging_pictures(config)
+    rows = []
+    for precision, file in files.items():
+        engine = session.open_engine(replace(model, content=file.SerializeToString()), provider)
+        digits = read(engine, examples.images).digits
+        right = int((digits == examples.labels).all(axis=1).sum())
+        timed = timing.measure(engine, examples.images, BATCHES[-2], decode=False, seconds=seconds).to_dict()
+        rows.append({"precision": precision, "bytes": file.ByteSize(), "right": right, "of": len(digits)} | timed)
+    return rows
+
+
 def training(on_gpu: bool) -> list[dict[str, Any]]:
     """Time the steps of every row of Table 1, as recorded CUDA graphs and without."""
     rows = []
@@ -286,12 +313,16 @@ def tf32(model: ModelFile, pictures: np.ndarray, seconds: float) -> dict[str, An
     return {"other_digits": int((full != reduced).sum()), "rows": throughput(engines[1], pictures, seconds)}
 
 
+def path_of(model: str) -> Path:
+    """Return where a model lies, by the name under which it was asked for."""
+    return model_file.bundled() if model == model_file.BUNDLED else Path(model)
+
+
 def pytorch(
     model: str, device: str, pictures: np.ndarray, seconds: float, *, tf32: bool = False
 ) -> list[dict[str, Any]]:
     """Time PyTorch with the model's weights on pictures that are on the device already."""
-    path = model_file.bundled() if model == model_file.BUNDLED else Path(model)
-    network = checkpoint_of(path).network().eval().to(device)
+    network = checkpoint_of(path_of(model)).network().eval().to(device)
     on_device = torch.from_numpy(pictures).to(device)
 
     def runner(forward: Callable[..., Any]) -> Callable[[torch.Tensor], object]:
