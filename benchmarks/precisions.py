@@ -15,6 +15,7 @@ from typing import get_args
 
 import numpy as np
 from machine import MODEL, describe
+from peers import available
 from rich.console import Console
 from rich.table import Table
 
@@ -45,7 +46,7 @@ def main() -> None:
         checkpoint.save(source)
         files = {precision: Path(folder) / f"{precision}.onnx" for precision in get_args(Precision)}
         for precision, path in files.items():
-            export(source, path, ExportConfig(precision=precision, bfloat16=runs_openvino()))
+            export(source, path, ExportConfig(precision=precision, bfloat16=available("rnnspn-openvino-bfloat16")))
         models = {precision: model_file.load(path) for precision, path in files.items()}
     engines = open_all(models)
     examples = judging_pictures(checkpoint.config)
@@ -60,15 +61,6 @@ def main() -> None:
         table.add_row(precision, f"{size:.2f} MB", provider, f"{right:.2%}", off, f"{speed:,.0f}")
     print(f"{describe()}; {len(examples.labels):,} sequences; medians of {options.rounds} rounds")
     Console(width=120).print(table)
-
-
-def runs_openvino() -> bool:
-    """Tell whether OpenVINO's provider works here."""
-    try:
-        open_engine(model_file.load(MODEL), "openvino")
-    except ProviderError:
-        return False
-    return True
 
 
 def open_all(models: dict[str, model_file.ModelFile]) -> dict[tuple[str, str], Engine]:

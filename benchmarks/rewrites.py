@@ -31,7 +31,7 @@ REWRITES = {
     "rescale": "zeros outside, scaled coordinates",
     "widen": "a glimpse's points as one wide product",
     "activate": "ReLU before pooling, inside the convolution",
-    "gather": "sampling by gathers, when the file is loaded",
+    "gather": "sampling by gathers, when the file is loaded; with fold and widen alone",
     "block": "channels in whole blocks, when the file is loaded",
 }
 LOADED = ("gather", "block")
@@ -48,7 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     network = checkpoint_of(options.checkpoint).network()
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(options.batch))[0]
-    choices = {"none": set(), **{name: {name} for name in REWRITES}}
+    choices = {"none": set(), **{name: {name} for name in REWRITES if name != "gather"}}
+    choices |= {"fold, widen": {"fold", "widen"}, "fold, widen, gather": {"fold", "widen", "gather"}}
     choices |= {f"all but {name}": REWRITES.keys() - {name} for name in REWRITES} | {"all": set(REWRITES)}
     sessions = {name: open_session(network, chosen, channel_block()) for name, chosen in choices.items()}
     sessions |= {f"all, in blocks of {block}": open_session(network, set(REWRITES), block) for block in (8, 16)}

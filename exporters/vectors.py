@@ -30,9 +30,9 @@ from rnnspn import contract
 from rnnspn.alphabet import BLANK
 from rnnspn.errors import ModelFileError
 from rnnspn.files import write_text
-from rnnspn.inference import session
+from rnnspn.inference import cpu
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.runtime import onnxruntime
+from rnnspn.inference.runtime import one_line, onnxruntime, session_options
 from rnnspn.inference.session import Outputs
 from rnnspn.pictures import images
 from rnnspn.scores import are_clear
@@ -83,7 +83,7 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         ]
     )
     shown = np.stack([images.load(picture, about.height, about.width).pixels for picture in taken])
-    outputs = session.open_engine(model, "cpu").run(shown)
+    outputs = _answers(model, shown)
     blank = about.alphabet.index(BLANK) if BLANK in about.alphabet else None
     clear = are_clear(outputs.probabilities, blank).all(axis=1)
     if not clear.any():
@@ -98,6 +98,18 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         "vectors": [_vector(taken[index], shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
         "preparations": [_preparation(pictures.strokes(seed)) for seed in _TELLING],
     }
+
+
+def _answers(model: ModelFile, images: NDArray[np.uint8]) -> Outputs:
+    """Run a file as it stands, as other programs do: what `predict` makes of it when it loads it rounds otherwise."""
+    runtime = onnxruntime()
+    try:
+        plain = runtime.InferenceSession(model.content, session_options(), providers=[cpu.NAME])
+        names = [output.name for output in plain.get_outputs()]
+        outputs = dict(zip(names, plain.run(names, {contract.IMAGES: images}), strict=True))
+    except Exception as error:
+        raise ModelFileError(f"{model.path}: ONNX Runtime refuses it: {one_line(error)}; export it again") from error
+    return Outputs(outputs[contract.DIGITS], outputs[contract.PROBABILITIES], outputs.get(contract.THETA))
 
 
 def _lit(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,8 +10,6 @@ Shapes: N pictures of H x W pixels, G glimpses of P points each.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rnnspn.inference.layout import with_nodes
 
 if TYPE_CHECKING:
@@ -68,10 +66,11 @@ def gathered(model: bytes) -> bytes:
 
 def _find(graph: "GraphProto") -> _Sampling | None:
     """Return what samples glimpses; None if it does not stand as exported files have it, or others read of it."""
+    import numpy as np
     import onnx
 
     makers = {name: node for node in graph.node for name in node.output}
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     read = [name for node in graph.node for name in node.input] + [value.name for value in graph.output]
 
     def chain(last: "NodeProto | None", kinds: tuple[str, ...]) -> "list[NodeProto]":
@@ -92,10 +91,11 @@ def _find(graph: "GraphProto") -> _Sampling | None:
     sizes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in graph.input}
     pictures = sizes.get(source[0].input[0], [])
     names = [name for one in nodes[:-1] for name in one.input[1:]]
-    given = [constants[name] for name in names if name in constants]
-    if len(pictures) != 3 or len(given) != len(names) or [value.ndim for value in given] != [2, 0, 0, 1]:
+    shapes = [list(constants[name].dims) for name in names if name in constants]
+    if len(pictures) != 3 or len(names) != 4 or [len(shape) for shape in shapes] != [2, 0, 0, 1] or shapes[-1] != [4]:
         return None
-    (height, width), (grid, *bounds, points) = pictures[1:], given
+    height, width = pictures[1:]
+    grid, *bounds, points = (onnx.numpy_helper.to_array(constants[name]) for name in names)
     settings = {one.name: onnx.helper.get_attribute_value(one) for one in sample.attribute}
     align_corners = bool(settings.get("align_corners"))
     edge = 1.0 if align_corners else 1 - 1 / width  # of the outermost pixels' centres
@@ -103,6 +103,7 @@ def _find(graph: "GraphProto") -> _Sampling | None:
         settings.get("mode") in (b"bilinear", b"linear")  # by opset
         and (align_corners or height == width)
         and min(height, width) > 1
+        and points[2] > 0
         and np.allclose(bounds, [-edge, edge], rtol=0, atol=1e-6)
     )
     return _Sampling(nodes, grid, height, width, int(points[2]), align_corners) if is_known else None
@@ -110,11 +111,12 @@ def _find(graph: "GraphProto") -> _Sampling | None:
 
 def _written_out(graph: "GraphProto", sampling: _Sampling) -> "list[NodeProto]":
     """Return what stands in for the nodes of a sampling; its constants are added to the graph."""
+    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     nodes: list[NodeProto] = []
 
-    def constant(value: Any, dtype: Any = np.float32) -> str:
+    def constant(value: Any, dtype: type[np.generic] = np.float32) -> str:
         name = f"{_NAME}.constant{len(graph.initializer)}"
         graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name

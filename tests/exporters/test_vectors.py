@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from onnx import numpy_helper
 
 from exporters import pictures
+from exporters.integers import quantise
 from exporters.vectors import vectors, vectors_file, write_vectors
 from rnnspn import contract
 from rnnspn.errors import DataError, ModelFileError
@@ -205,6 +207,20 @@ def test_vectors_do_not_need_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_vectors_of_a_model_of_integers_hold_for_other_programs() -> None:
+    bundled = model_file.load(model_file.BUNDLED)
+    whole = quantise(onnx.load_from_string(bundled.content), pictures.synthesised(64, 3, 100, 100)).SerializeToString()
+    assert faults(vectors(replace(bundled, content=whole)), whole) == []
+
+
+def test_a_model_that_the_runtime_refuses_has_no_vectors(model_path: Path, tmp_path: Path) -> None:
+    model = onnx.load(model_path)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(ModelFileError, match=r"odd.onnx: ONNX Runtime refuses it"):
+        vectors(model_file.load(tmp_path / "odd.onnx"))
 
 
 def test_vectors_of_an_ort_file_are_refused_before_anything_is_made(tmp_path: Path) -> None:
