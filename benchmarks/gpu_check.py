@@ -2,9 +2,8 @@
 
 Agreement with the CPU, where every node runs, throughput by batch size with copies and without, the provider's
 defaults and PyTorch eager and compiled beside it, in float32 and in TF32, files in every precision, and the speed of
-training. With --provider
-cpu the same steps run on a machine without a GPU, which proves nothing but the path. What a file of an earlier run
-holds beside these is kept there.
+training. With --provider cpu the same steps run on a machine without a GPU, which proves nothing but the path. What a
+file of an earlier run holds beside these is kept there.
 
 Run: python benchmarks/gpu_check.py [--provider cuda] [--output gpu-check.json] [--seconds 2]
        [--only NAMES]

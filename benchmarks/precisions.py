@@ -79,7 +79,7 @@ def read(engine: Engine, pictures: np.ndarray) -> Outputs:
 
 
 def strayed(outputs: Outputs, exact: Outputs) -> str:
-    """Return how far the centres of glimpses, are from others, along an axis: the median, and 99 of 100."""
+    """Return how far the centres of glimpses are from the exact ones, along an axis: the median, and 99 of 100."""
     if outputs.theta is None:  # the family conv has no glimpses
         return ""
     away = np.abs(outputs.theta - exact.theta)[..., 2] * (SIDE - 1) / 2
