@@ -41,7 +41,6 @@ from rnnspn.errors import RnnspnError
 from rnnspn.inference import cuda, diagnosis, model_file, providers, session, timing
 from rnnspn.inference.buffers import SETS, SIZES, BufferedSession
 from rnnspn.inference.model_file import ModelFile
-from rnnspn.inference.pooling import pooled_first
 from rnnspn.inference.session import Engine, Outputs
 from rnnspn.scores import CLEAR_MARGIN, are_clear
 from rnnspn.training import runs
@@ -175,7 +174,7 @@ def agreement(got: Outputs, expected: Outputs) -> dict[str, Any]:
 
 def placement(content: bytes, provider: str, pictures: np.ndarray) -> dict[str, Any]:
     """Read from a profile which provider ran every node, of the graph as it is loaded there."""
-    content = pooled_first(content) if provider == "cuda" else content
+    content = cuda.rewritten(content) if provider == "cuda" else content
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True
@@ -226,7 +225,7 @@ def settings(model: ModelFile, pictures: np.ndarray, seconds: float) -> list[dic
         chosen = cuda.settings(tf32=False, recording=True) | others
         tried = {"graph": graph} | others
         try:
-            loaded = pooled_first(content) if graph == "pooled first" else content
+            loaded = cuda.rewritten(content) if graph == "pooled first" else content
             opened = onnxruntime.InferenceSession(loaded, providers=[(FULL_NAMES["cuda"], chosen)])
             runner = BufferedSession(opened, "cuda")
             for size in SIZES[-2:]:

@@ -3,10 +3,11 @@
 Exports a network as it is, with one rewrite at a time, with all but one, and with all; runs every file on one thread,
 in turn, several times over. The time of sampling depends on where the glimpses lie: give a trained checkpoint.
 
-Run: python benchmarks/rewrites.py [CHECKPOINT] [--batch 32] [--rounds 9]
+Run: python benchmarks/rewrites.py [CHECKPOINT] [--batch 32] [--rounds 21]
 """
 
 import argparse
+import random
 import statistics
 import time
 from pathlib import Path
@@ -21,8 +22,9 @@ from exporters.from_onnx import checkpoint_of
 from exporters.onnx_graph import build_graph
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
-from rnnspn.inference.layout import blocked, channel_block
-from rnnspn.inference.sampling import gathered
+from rnnspn.inference.rewrites.blocks import bring_to_blocks, channel_block
+from rnnspn.inference.rewrites.pooling import pool_by_differences
+from rnnspn.inference.rewrites.sampling import sample_by_gathers
 from rnnspn.models.networks import Network
 
 REWRITES = {
@@ -33,10 +35,11 @@ REWRITES = {
     "activate": "ReLU before pooling, inside the convolution",
     "gather": "sampling by gathers, when the file is loaded; with fold and widen alone",
     "block": "channels in whole blocks, when the file is loaded",
+    "differ": "pooling by differences, when the file is loaded; with activate alone",
 }
-LOADED = ("gather", "block")
+LOADED = ("gather", "block", "differ")
 """Those that stand in no file."""
-RUNS = 40
+RUNS = 20
 
 
 def main() -> None:
@@ -44,12 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=MODEL)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=21)
     options = parser.parse_args()
     network = checkpoint_of(options.checkpoint).network()
     pictures = Sequences(load_mnist(), "test", seed=1).pictures(np.arange(options.batch))[0]
-    choices = {"none": set(), **{name: {name} for name in REWRITES if name != "gather"}}
-    choices |= {"fold, widen": {"fold", "widen"}, "fold, widen, gather": {"fold", "widen", "gather"}}
+    choices = {"none": set(), **{name: {name} for name in REWRITES if name not in ("gather", "differ")}}
+    for several in (("fold", "widen"), ("fold", "widen", "gather"), ("activate", "differ")):
+        choices[", ".join(several)] = set(several)
     choices |= {f"all but {name}": REWRITES.keys() - {name} for name in REWRITES} | {"all": set(REWRITES)}
     sessions = {name: open_session(network, chosen, channel_block()) for name, chosen in choices.items()}
     sessions |= {f"all, in blocks of {block}": open_session(network, set(REWRITES), block) for block in (8, 16)}
@@ -66,19 +70,24 @@ def main() -> None:
 def open_session(network: Network, chosen: set[str], block: int) -> onnxruntime.InferenceSession:
     """Export with the chosen rewrites and load the file on one thread, brought to blocks of some size."""
     exported = {name: name in chosen for name in REWRITES if name not in LOADED}
-    content = build_graph(network, **exported).SerializeToString()
+    model = build_graph(network, **exported)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    content = gathered(content) if "gather" in chosen else content
-    content = blocked(content, block) if "block" in chosen else content
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    if "gather" in chosen:
+        sample_by_gathers(model)
+    if "block" in chosen:
+        bring_to_blocks(model, block)
+    if "differ" in chosen:
+        pool_by_differences(model)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def measure(sessions: dict[str, onnxruntime.InferenceSession], pictures: np.ndarray, rounds: int) -> dict[str, float]:
-    """Run every session in turn, once to warm up and `rounds` times; return the median seconds of a call."""
+    """Run every session once to warm up and `rounds` times, in another order each; return median seconds of a call."""
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    chance = random.Random(0)
     for turn in range(rounds + 1):
-        for name, session in sessions.items():
+        for name, session in chance.sample(list(sessions.items()), len(sessions)):
             began = time.perf_counter()
             for _ in range(RUNS):
                 session.run(None, {"images": pictures})

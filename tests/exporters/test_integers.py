@@ -17,12 +17,13 @@ from exporters.precision import check_accuracy, judging_pictures, reader
 from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError
 from rnnspn.inference import model_file
-from rnnspn.inference.layout import blocked
+from rnnspn.inference.rewrites.blocks import bring_to_blocks
 from rnnspn.inference.session import open_engine
 from rnnspn.models.networks import Network
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import RunConfig
 from rnnspn.training.recipes import train_config
+from tests.inference.rewrites.chains import rewritten
 
 MODEL = family_config("rnn-spn")
 SYNTHESISED = RunConfig(MODEL, DataConfig(), train_config("best", MODEL))
@@ -86,7 +87,7 @@ def test_the_runtime_computes_with_integers(whole: onnx.ModelProto, tmp_path: Pa
 def test_channels_are_filled_before_the_first_integers_and_nothing_changes(
     whole: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    content = blocked(whole.SerializeToString(), 16)
+    content = rewritten(whole.SerializeToString(), bring_to_blocks, 16)
     pads = [node.output[0] for node in onnx.load_from_string(content).graph.node if node.op_type == "Pad"]
     assert len(pads) == 3  # filters and bias of the first convolution, and what reads its channels
     assert kernels(onnx.load_from_string(content), tmp_path).count("QLinearConv") == 4

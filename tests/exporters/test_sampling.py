@@ -11,9 +11,9 @@ from exporters.from_onnx import checkpoint_of
 from exporters.onnx_graph import build_graph
 from rnnspn.config import ModelConfig
 from rnnspn.inference import cpu, model_file, providers
-from rnnspn.inference.sampling import gathered
+from rnnspn.inference.rewrites.sampling import sample_by_gathers
 from rnnspn.models.networks import Network
-from tests.inference.test_layout import changed
+from tests.inference.rewrites.chains import changed, rewritten
 
 
 def exported(corner: tuple[float, float] | None = None, **config: object) -> bytes:
@@ -51,7 +51,7 @@ def sampled(model: bytes, images: np.ndarray) -> list[np.ndarray]:
 )
 def test_glimpses_stay_the_same(config: dict[str, object]) -> None:
     model = exported(**config)
-    written = gathered(model)
+    written = rewritten(model, sample_by_gathers)
     onnx.checker.check_model(onnx.load_from_string(written), full_check=True)
     kinds = [node.op_type for node in onnx.load_from_string(written).graph.node]
     assert (kinds.count("GridSample"), kinds.count("GatherElements")) == (0, 4)
@@ -68,7 +68,7 @@ def test_glimpses_stay_the_same(config: dict[str, object]) -> None:
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (60, 140)])
 def test_points_beyond_the_picture_take_its_border(height: int, width: int, corner: tuple[float, float]) -> None:
     model = exported(corner, family="ffn-spn", downsample=3, height=height, width=width)
-    written = gathered(model)
+    written = rewritten(model, sample_by_gathers)
     assert written != model
     images = np.random.default_rng(2).integers(1, 256, (2, height, width), dtype=np.uint8)
     ours, theirs = sampled(written, images)[0], sampled(model, images)[0]
@@ -149,9 +149,9 @@ def lower_pictures(graph: onnx.GraphProto) -> None:
 )
 def test_what_samples_in_another_way_is_left_to_the_runtime(change: Callable[[onnx.GraphProto], None]) -> None:
     model = exported(family="ffn-spn", downsample=4)
-    assert gathered(model) != model
+    assert rewritten(model, sample_by_gathers) != model
     other = changed(model, change)
-    assert gathered(other) is other
+    assert rewritten(other, sample_by_gathers) == other
 
 
 def test_pictures_of_one_row_are_left_to_the_runtime() -> None:
@@ -159,18 +159,19 @@ def test_pictures_of_one_row_are_left_to_the_runtime() -> None:
         graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
 
     model = changed(exported(family="ffn-spn", downsample=3, height=60, width=140), flatten)
-    assert gathered(model) is model
+    assert rewritten(model, sample_by_gathers) == model
 
 
 def test_a_network_without_glimpses_is_left_as_it_is() -> None:
     model = exported(family="conv", downsample=None)
-    assert gathered(model) is model
+    assert rewritten(model, sample_by_gathers) == model
 
 
 @pytest.mark.parametrize("opset", [18, 20, 22])
 def test_the_bundled_model_is_sampled_so_when_it_is_opened(opset: int, monkeypatch: pytest.MonkeyPatch) -> None:
     content = build_graph(checkpoint_of(model_file.bundled()).network(), opset).SerializeToString()
-    given: list[bytes] = []
-    monkeypatch.setattr(cpu, "gathered", lambda model: given.append(gathered(model)) or given[-1])
+    opened: list[bytes] = []
+    original = cpu.rewritten
+    monkeypatch.setattr(cpu, "rewritten", lambda model: opened.append(original(model)) or opened[-1])
     providers.open_session(content, "cpu", model_file.bundled())
-    assert "GridSample" not in [node.op_type for node in onnx.load_from_string(given[0]).graph.node]
+    assert "GridSample" not in [node.op_type for node in onnx.load_from_string(opened[0]).graph.node]

@@ -11,17 +11,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from rnnspn.inference.rewrites.nodes import replace_nodes, stored_shapes
+
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-    Replaced = dict[str, list[NodeProto]]
-    """By a node's output, what stands in its place."""
+    from rnnspn.inference.rewrites.nodes import Replaced
 
 _KEEPING_ZEROS = ("Relu", "MaxPool")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 """What may stand between two convolutions; the latter with one scale for all channels."""
-_WIDENING = ("Cast", "Mul", "DequantizeLinear")
-"""What makes weights of those that are stored in fewer bits, of the same shape."""
 _RANK = 4
 """Of the weights of a convolution of pictures: filters, channels, rows, columns."""
 
@@ -40,43 +39,24 @@ def channel_block() -> int:
     return 16 if any(name.startswith("AVX512") or name == "X86_V4" for name in found) else 8
 
 
-def blocked(model: bytes, block: int) -> bytes:
+def bring_to_blocks(model: "ModelProto", block: int) -> None:
     """Bring every convolution in floats that feeds another one, and nothing else, to whole blocks of channels.
 
     Nodes that the runtime folds away when it loads the model fill and cut weights, whatever these are stored in.
 
     Args:
-        model: A serialised model.
+        model: It is changed.
         block: Channels of a block.
-
-    Returns:
-        The model, serialised; the same bytes where there is nothing to do.
     """
-    import onnx
-
-    proto = onnx.load_from_string(model)
-    links = list(_links(proto.graph))
+    links = list(_links(model.graph))
     replaced: Replaced = {}
     for link in links:
         if not link.is_better_parted(block) and 0 < -link.channels % block <= link.channels:  # else it costs too much
-            _fill(proto.graph, link, -link.channels % block, replaced)
+            _fill(model.graph, link, -link.channels % block, replaced)
     for link in links:
         if link.is_better_parted(block):
-            _part(proto.graph, link, link.channels - link.channels % block, replaced)
-    return with_nodes(proto, replaced) if replaced else model
-
-
-def with_nodes(model: "ModelProto", replaced: "Replaced") -> bytes:
-    """Return a model with other nodes in the place of some, without constants that nothing reads then, serialised."""
-    nodes = [one for node in model.graph.node for one in replaced.get("".join(node.output[:1]), [node])]
-    read = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
-        model.graph.initializer.remove(tensor)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.ClearField("value_info")  # sizes of before
-    content: bytes = model.SerializeToString()
-    return content
+            _part(model.graph, link, link.channels - link.channels % block, replaced)
+    replace_nodes(model, replaced)
 
 
 class _Link(NamedTuple):
@@ -110,16 +90,14 @@ class _Link(NamedTuple):
 
 def _links(graph: "GraphProto") -> "Iterator[_Link]":
     readers = Counter([name for node in graph.node for name in node.input] + [value.name for value in graph.output])
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes = stored_shapes(graph)
     integers = _integer_weights(graph)
     sources: dict[str, tuple[NodeProto, ...]] = {}  # the convolution whose channels a value still has, and what follows
     for node in graph.node:
         if not node.input or len(node.output) != 1:
             continue
         source = sources.get(node.input[0]) if readers[node.input[0]] == 1 else None
-        if node.op_type in _WIDENING and node.input[0] in shapes:
-            shapes[node.output[0]] = shapes[node.input[0]]
-        elif source and (node.op_type in _KEEPING_ZEROS or _is_even(node, shapes)):
+        if source and (node.op_type in _KEEPING_ZEROS or _is_even(node, shapes)):
             sources[node.output[0]] = (*source, node)
         elif _is_plain(node) and len(shapes.get(node.input[1], ())) == _RANK:
             own = node.input[1] not in integers or readers[node.input[1]] == 1

@@ -5,60 +5,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.inference import cpu, model_file, providers
-from rnnspn.inference.layout import blocked, channel_block
-
-CHANNELS = (5, 12, 4)
-"""Filters of three convolutions, one after the other."""
-
-
-def chain(
-    *between: str, taps: tuple[str, ...] = (), stored: type = np.float32, filters: tuple[int, ...] = CHANNELS
-) -> bytes:
-    """Return a model of three convolutions with operators between them.
-
-    Args:
-        *between: Those operators.
-        taps: Outputs beside the last one.
-        stored: What the weights are stored in.
-        filters: Of the convolutions.
-    """
-    chance = np.random.default_rng(1)
-    nodes, constants, value, inputs = [], [], "images", 1
-    for number, outputs in enumerate(filters):
-        kernel, name = chance.normal(scale=0.3, size=(outputs, inputs, 3, 3)), f"kernel{number}"
-        if stored is np.int8:
-            scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 127
-            constants.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
-            nodes.append(helper.make_node("Cast", [f"{name}.stored"], [f"{name}.cast"], to=TensorProto.FLOAT))
-            nodes.append(helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]))
-            kernel, name = np.round(kernel / scale), f"{name}.stored"
-        elif stored is np.float16:
-            nodes.append(helper.make_node("Cast", [f"{name}.stored"], [name], to=TensorProto.FLOAT))
-            name = f"{name}.stored"
-        constants.append(numpy_helper.from_array(kernel.astype(stored), name))
-        constants.append(numpy_helper.from_array(chance.normal(size=outputs).astype(np.float32), f"bias{number}"))
-        names = [value, f"kernel{number}", f"bias{number}"]
-        nodes.append(helper.make_node("Conv", names, [f"conv{number}"], group=1))
-        value, inputs = f"conv{number}", outputs
-        for kind in between if number < 2 else ():
-            window = {"kernel_shape": [2, 2], "strides": [2, 2]} if kind == "MaxPool" else {}
-            nodes.append(helper.make_node(kind, [value], [f"{value}.{kind}"], **window))
-            value = f"{value}.{kind}"
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [*"NCHW"]) for name in (value, *taps)]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 30, 30])
-    graph = helper.make_graph(nodes, "chain", [images], results, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
-
-
-def changed(model: bytes, change: Callable[[onnx.GraphProto], None]) -> bytes:
-    proto = onnx.load_from_string(model)
-    change(proto.graph)
-    return proto.SerializeToString()
+from rnnspn.inference.rewrites.blocks import bring_to_blocks, channel_block
+from tests.inference.rewrites.chains import CHANNELS, chain, changed, rewritten
 
 
 def convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -87,7 +40,7 @@ def test_filled_convolutions_have_whole_blocks_and_the_numbers_stay_the_same(
     block: int, first: int, second: int, between: tuple[str, ...], stored: type
 ) -> None:
     model = chain(*between, stored=stored)
-    full = blocked(model, block)
+    full = rewritten(model, bring_to_blocks, block)
     assert channels(full) == [(1, first), (first, second), (second, CHANNELS[2])]
     onnx.checker.check_model(full)
     np.testing.assert_allclose(run(full)[0], run(model)[0], atol=1e-4, rtol=0)
@@ -100,7 +53,7 @@ def test_few_channels_beyond_whole_blocks_go_another_way_and_the_numbers_stay_th
     block: int, whole: int, second: int, between: tuple[str, ...], stored: type
 ) -> None:
     model = chain(*between, stored=stored, filters=(whole + 1, 12, 4))
-    parted = blocked(model, block)
+    parted = rewritten(model, bring_to_blocks, block)
     assert channels(parted) == [(1, whole), (whole, second), (1, 1), (1, second), (second, 4)]
     onnx.checker.check_model(parted)
     np.testing.assert_allclose(run(parted)[0], run(model)[0], atol=1e-4, rtol=0)
@@ -115,7 +68,7 @@ def test_few_channels_beyond_whole_blocks_go_another_way_and_the_numbers_stay_th
     ],
 )
 def test_channels_are_not_parted_where_filling_is_cheaper(filters: tuple[int, ...], filled: int) -> None:
-    found = channels(blocked(chain("Relu", filters=filters), 4))
+    found = channels(rewritten(chain("Relu", filters=filters), bring_to_blocks, 4))
     assert len(found) == len(filters)
     assert filled in [made for _, made in found]
 
@@ -130,7 +83,7 @@ def test_channels_are_not_parted_where_filling_is_cheaper(filters: tuple[int, ..
     ids=["sigmoid", "convolution read elsewhere", "activation read elsewhere"],
 )
 def test_channels_that_zeros_would_change_are_left_alone(model: bytes) -> None:
-    assert blocked(model, 8) is model
+    assert rewritten(model, bring_to_blocks, 8) == model
 
 
 def in_groups(graph: onnx.GraphProto) -> None:
@@ -163,7 +116,7 @@ def nameless(graph: onnx.GraphProto) -> None:
 @pytest.mark.parametrize("change", [in_groups, without_bias, with_indices, flat, nameless])
 def test_convolutions_of_another_kind_are_left_to_the_runtime(change: Callable[[onnx.GraphProto], None]) -> None:
     model = changed(chain("MaxPool"), change)
-    assert blocked(model, 8) is model
+    assert rewritten(model, bring_to_blocks, 8) == model
 
 
 def test_odd_nodes_are_left_to_the_runtime() -> None:
@@ -173,13 +126,14 @@ def test_odd_nodes_are_left_to_the_runtime() -> None:
         graph.node.append(helper.make_node("Relu", ["loop"], ["loop"]))
         graph.node.append(helper.make_node("Split", ["images"], ["con", "v1"], num_outputs=2))
 
-    plain, odd = (blocked(model, 8) for model in (chain("Relu"), changed(chain("Relu"), add)))
+    models = chain("Relu"), changed(chain("Relu"), add)
+    plain, odd = (rewritten(model, bring_to_blocks, 8) for model in models)
     assert changed(plain, add) == odd
 
 
 def test_blocks_of_one_change_nothing() -> None:
     model = chain("Relu")
-    assert blocked(model, 1) is model
+    assert rewritten(model, bring_to_blocks, 1) == model
 
 
 @pytest.mark.parametrize(
@@ -190,11 +144,10 @@ def test_the_bundled_model_is_brought_to_blocks_when_it_is_opened_and_reads_the_
 ) -> None:
     content = model_file.bundled().read_bytes()
     pictures = Sequences(load_mnist(), "test", seed=5).pictures(np.arange(64))[0]
-    opened: list[bytes] = []
     monkeypatch.setattr(cpu, "channel_block", lambda: block)
-    monkeypatch.setattr(cpu, "blocked", lambda *arguments: opened.append(blocked(*arguments)) or opened[-1])
+    cpu.rewritten.cache_clear()
     session = providers.open_session(content, "cpu", Path("model.onnx"))
-    assert channels(opened[0])[:2] == found
+    assert list(dict.fromkeys(channels(cpu.rewritten(content))))[:2] == found
     plain = pytest.importorskip("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
     answers = [one.run(None, {"images": pictures}) for one in (session, plain)]
     for ours, theirs in zip(*answers, strict=True):

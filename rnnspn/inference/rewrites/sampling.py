@@ -10,12 +10,12 @@ Shapes: N pictures of H x W pixels, G glimpses of P points each.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rnnspn.inference.layout import with_nodes
+from rnnspn.inference.rewrites.nodes import replace_nodes
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
-    from rnnspn.inference.layout import Replaced
+    from rnnspn.inference.rewrites.nodes import Replaced
 
 _CHAIN = ("MatMul", "Clip", "Reshape", "GridSample")
 _SOURCE = ("Unsqueeze", "Cast")
@@ -44,24 +44,14 @@ class _Sampling:
     align_corners: bool
 
 
-def gathered(model: bytes) -> bytes:
-    """Write out the sampling of glimpses.
-
-    Args:
-        model: A serialised model.
-
-    Returns:
-        The model, serialised; the same bytes where glimpses are not sampled in the way of exported files.
-    """
-    import onnx
-
-    proto = onnx.load_from_string(model)
-    sampling = _find(proto.graph)
+def sample_by_gathers(model: "ModelProto") -> None:
+    """Write out the sampling of glimpses, where they are sampled in the way of exported files."""
+    sampling = _find(model.graph)
     if sampling is None:
-        return model
+        return
     replaced: Replaced = {node.output[0]: [] for node in sampling.nodes}
-    replaced[sampling.nodes[-1].output[0]] = _written_out(proto.graph, sampling)
-    return with_nodes(proto, replaced)
+    replaced[sampling.nodes[-1].output[0]] = _written_out(model.graph, sampling)
+    replace_nodes(model, replaced)
 
 
 def _find(graph: "GraphProto") -> _Sampling | None:
