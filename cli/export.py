@@ -31,7 +31,7 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="A run's folder or checkpoint; for an .ort file, an .onnx file or 'bundled' too.",
+            help="A run's folder or checkpoint, an .onnx file that was exported in fp32, or 'bundled'.",
             show_default="the newest under runs/",
         ),
     ] = None,
@@ -66,16 +66,16 @@ def export(
         raise ConfigError(f"expected a file to write that ends in .onnx or {to_ort.SUFFIX}, got {file}")
     if vectors and file.suffix == to_ort.SUFFIX:
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
-    if checkpoint and (checkpoint.suffix == ".onnx" or str(checkpoint) == model_file.BUNDLED):
-        if file.suffix != to_ort.SUFFIX:
-            raise ConfigError(f"expected a run's folder or checkpoint for {file}, got an exported file: {checkpoint}")
+    is_exported = checkpoint and (checkpoint.suffix == ".onnx" or str(checkpoint) == model_file.BUNDLED)
+    exported = model_file.load(str(checkpoint)) if is_exported else None
+    if exported:
+        expect_no_input([file, to_ort.operators_file(file)], [exported.path])
+    if exported and file.suffix == to_ort.SUFFIX:
         console.expect_only(context, "an .onnx file is converted as it is", "file", "checkpoint", "quiet")
-        model = model_file.load(str(checkpoint))
-        expect_no_input([file, to_ort.operators_file(file)], [model.path])
-        written = to_ort.export_file(model, file)
+        written = to_ort.export_file(exported, file)
     else:
-        source = in_run(checkpoint) if checkpoint else find_model()
-        say(_about(source), quiet=quiet)
+        source = exported.path if exported else in_run(checkpoint) if checkpoint else find_model()
+        say(f"model: {source}" if exported else _about(source), quiet=quiet)
         write = to_ort.export if file.suffix == to_ort.SUFFIX else to_onnx.export
         written = write(source, file, to_onnx.ExportConfig(opset, precision, max_accuracy_drop, bfloat16, data))
     for line in _lines(written):

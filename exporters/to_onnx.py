@@ -1,4 +1,4 @@
-"""From a checkpoint to one self-contained `.onnx` file that agrees with PyTorch, or to no file at all."""
+"""From a checkpoint, or from a file made of one, to one `.onnx` file that agrees with PyTorch, or to no file at all."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import onnx
 import torch
 
 import rnnspn
+from exporters.from_onnx import checkpoint_of
 from exporters.integers import calibration_pictures, quantise
 from exporters.onnx_graph import build_graph
 from exporters.parity import BATCHES, Parity, check_parity, parity_pictures
@@ -16,7 +17,7 @@ from rnnspn.files import write_bytes
 from rnnspn.inference import model_file
 from rnnspn.inference.cpu import rewritten
 from rnnspn.models.networks import Network
-from rnnspn.training.checkpoint import Checkpoint, logged_test_score
+from rnnspn.training.checkpoint import Checkpoint, RunConfig, logged_test_score
 
 STORED_WEIGHTS = "stored_weights"
 
@@ -86,10 +87,10 @@ class Export:
 
 
 def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Export:
-    """Export a checkpoint's network, and write the file only if it agrees with PyTorch.
+    """Export a network, and write the file only if it agrees with PyTorch.
 
     Args:
-        checkpoint_path: A model or state file of a run.
+        checkpoint_path: A model or state file of a run, or an `.onnx` file that was exported with float32 weights.
         target: The `.onnx` file to make or replace.
         config: What kind of file.
 
@@ -101,6 +102,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
         ConfigError: `data` is no folder, or the run learned from none.
         DataError: The pictures that fewer bits are judged on are missing.
         MissingPackageError: ONNX Runtime is not installed.
+        ModelFileError: The `.onnx` file to export from is no sound model.
         ParityError: The graph disagrees with PyTorch, or fewer bits cost too much; no file was written.
         ProviderError: `bfloat16` without OpenVINO's provider.
         OutputError: The file cannot be written.
@@ -113,12 +115,10 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
 
 def make(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Made:
     """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
-    checkpoint = Checkpoint.load(checkpoint_path)
-    learned = checkpoint.config
+    source = _source(checkpoint_path, config.opset)
+    learned, network, model = source.learned, source.network, source.graph
     if config.data:
         learned = replace(learned, data=learned.data.moved_to(config.data))
-    network = checkpoint.network()
-    model = build_graph(network, config.opset)
     full = model.SerializeToString()
     pictures = parity_pictures(network.config)
     parity = check_parity(full, network, pictures)
@@ -139,11 +139,46 @@ def make(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> M
     if config.bfloat16:
         check(BFLOAT16, "bfloat16", "openvino-bfloat16")
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, _metadata(checkpoint, checkpoint_path.parent, parity, costs).to_json()
+    records = parity.to_dict() | {what: accuracy.to_dict() for what, accuracy in costs.items()}
+    entry.key, entry.value = METADATA_KEY, replace(source.metadata, parity=records).to_json()
     return Made(model.SerializeToString(), len(model.graph.node), network, parity, costs)
 
 
-def _metadata(checkpoint: Checkpoint, run: Path, parity: Parity, costs: dict[str, Accuracy]) -> ModelMetadata:
+@dataclass(frozen=True)
+class _Source:
+    """What a file is made from.
+
+    Attributes:
+        learned: How the network was trained.
+        network: The network, in PyTorch.
+        graph: What it exports as, without metadata.
+        metadata: The file's, without a record of parity.
+    """
+
+    learned: RunConfig
+    network: Network
+    graph: onnx.ModelProto
+    metadata: ModelMetadata
+
+
+def _source(path: Path, opset: int) -> _Source:
+    checkpoint = checkpoint_of(path)
+    network = checkpoint.network()
+    if path.suffix.lower() != ".onnx":
+        return _Source(checkpoint.config, network, build_graph(network, opset), _metadata(checkpoint, path.parent))
+    file = model_file.load(path)
+    graph = onnx.load_from_string(file.content)
+    if [one.version for one in graph.opset_import] != [opset]:
+        graph = build_graph(network, opset)
+    del graph.metadata_props[:]
+    return _Source(checkpoint.config, network, graph, replace(file.metadata, versions=_versions()))
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "onnx": onnx.__version__, "rnnspn": rnnspn.__version__}
+
+
+def _metadata(checkpoint: Checkpoint, run: Path) -> ModelMetadata:
     config = checkpoint.config
     return ModelMetadata(
         family=config.model.family,
@@ -161,6 +196,6 @@ def _metadata(checkpoint: Checkpoint, run: Path, parity: Parity, costs: dict[str
         },
         test_error=logged_test_score(run, checkpoint.sha256),
         checkpoint_sha256=checkpoint.sha256,
-        versions={"torch": torch.__version__, "onnx": onnx.__version__, "rnnspn": rnnspn.__version__},
-        parity=parity.to_dict() | {what: accuracy.to_dict() for what, accuracy in costs.items()},
+        versions=_versions(),
+        parity={},
     )

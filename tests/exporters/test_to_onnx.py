@@ -6,15 +6,19 @@ import pytest
 import torch
 
 from exporters import to_onnx
-from exporters.to_onnx import export
+from exporters.to_onnx import PLAIN, ExportConfig, export
 from rnnspn import contract
 from rnnspn.config import family_config
 from rnnspn.contract import ModelMetadata
 from rnnspn.errors import CheckpointError, OutputError, ParityError
+from rnnspn.inference import model_file
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
-from rnnspn.training.checkpoint import log_test_score
+from rnnspn.training.checkpoint import Checkpoint, log_test_score
 from tests.exporters.conftest import build_graph, lively_network, save_checkpoint
+
+
+SCORE = Score(30, 3, 10, 2, (1, 1, 1), (10,) * 3)
 
 
 def shapes(values: object) -> dict[str, list[object]]:
@@ -88,13 +92,35 @@ def test_the_metadata_is_json_that_reads_back(checkpoint: Path, tmp_path: Path) 
 
 def test_a_logged_look_at_the_test_set_goes_into_the_metadata(checkpoint: Path, tmp_path: Path) -> None:
     first = ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "a.onnx"))
-    score = Score(30, 3, 10, 2, (1, 1, 1), (10,) * 3)
-    log_test_score(checkpoint.parent, "of another checkpoint", "authors-2015", score, "2026-01-01T00:00:00")
+    log_test_score(checkpoint.parent, "of another checkpoint", "authors-2015", SCORE, "2026-01-01T00:00:00")
     assert ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "b.onnx")).test_error is None
-    log_test_score(checkpoint.parent, first.checkpoint_sha256, "authors-2015", score, "2026-01-02T00:00:00")
+    log_test_score(checkpoint.parent, first.checkpoint_sha256, "authors-2015", SCORE, "2026-01-02T00:00:00")
     logged = ModelMetadata.from_json(_metadata(checkpoint, tmp_path / "c.onnx")).test_error
     assert logged is not None
     assert (logged["wrong_digits"], logged["digits"]) == (3, 30)
+
+
+def test_an_exported_file_is_as_good_a_source_as_its_run(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnspn.data.held_out.SIZES", {"test": 400})
+    log_test_score(checkpoint.parent, Checkpoint.load(checkpoint).sha256, "authors-2015", SCORE, "2026-01-01T00:00:00")
+    files = [tmp_path / f"{name}.onnx" for name in ("first", "again", "small", "small again")]
+    small = ExportConfig(precision="int8", max_accuracy_drop=100)
+    for source, file, config in zip((checkpoint, files[0]) * 2, files, (PLAIN, PLAIN, small, small), strict=True):
+        export(source, file, config)
+    assert files[1].read_bytes() == files[0].read_bytes()
+    assert files[3].read_bytes() == files[2].read_bytes()
+    with pytest.raises(CheckpointError, match="export it again with --precision fp32"):
+        export(files[2], tmp_path / "never.onnx")
+
+
+def test_an_exported_file_changes_its_opset(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "first.onnx")
+    export(tmp_path / "first.onnx", tmp_path / "newer.onnx", ExportConfig(opset=19))
+    assert [one.version for one in onnx.load(tmp_path / "newer.onnx").opset_import] == [19]
+    first, newer = (model_file.load(tmp_path / f"{name}.onnx").metadata for name in ("first", "newer"))
+    assert newer.checkpoint_sha256 == first.checkpoint_sha256
 
 
 def _metadata(checkpoint: Path, target: Path) -> str:
