@@ -17,7 +17,6 @@ from rnnspn.scores import Score
 from rnnspn.training.checkpoint import Checkpoint, log_test_score
 from tests.exporters.conftest import build_graph, lively_network, save_checkpoint
 
-
 SCORE = Score(30, 3, 10, 2, (1, 1, 1), (10,) * 3)
 
 
