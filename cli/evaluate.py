@@ -91,8 +91,9 @@ def evaluate(
 def _open(model: str | None, provider: str) -> "Subject":
     """Put a model to the test: an exported file, else a checkpoint."""
     from rnnspn.evaluation import exported
+    from rnnspn.inference.model_file import is_exported
 
-    if model is not None and (model.endswith((".onnx", ".ort")) or model == "bundled"):
+    if model is not None and is_exported(model):
         return exported(model, provider)
     console.needs("train", "torch", "safetensors")
     from rnnspn.training.checkpoint import find_model

@@ -48,7 +48,10 @@ def export(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(help="Where the run's folder of pictures is now.", show_default="where it was"),
+        typer.Option(
+            help="Where the run's folder of pictures is now; an exported file does not say where it was.",
+            show_default="where it was",
+        ),
     ] = None,
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Write golden vectors beside the .onnx file, as rnnspn vectors does.")
@@ -66,8 +69,7 @@ def export(
         raise ConfigError(f"expected a file to write that ends in .onnx or {to_ort.SUFFIX}, got {file}")
     if vectors and file.suffix == to_ort.SUFFIX:
         raise ConfigError(f"expected an .onnx file with --vectors, got {file}; its vectors hold for the .ort file too")
-    is_exported = checkpoint and (checkpoint.suffix == ".onnx" or str(checkpoint) == model_file.BUNDLED)
-    exported = model_file.load(str(checkpoint)) if is_exported else None
+    exported = model_file.load(str(checkpoint)) if checkpoint and model_file.is_exported(checkpoint) else None
     if exported:
         expect_no_input([file, to_ort.operators_file(file)], [exported.path])
     if exported and file.suffix == to_ort.SUFFIX:

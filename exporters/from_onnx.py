@@ -43,7 +43,8 @@ def checkpoint_of(path: Path) -> Checkpoint:
     """
     if path.suffix.lower() == ".ort":
         raise CheckpointError(
-            f"{path} cannot be trained on; name the .onnx file or the run folder that it was made from"
+            f"{path} does not hold weights as they were trained; "
+            "name the .onnx file, or the run folder, that it was made from"
         )
     if path.suffix.lower() != ".onnx":
         return Checkpoint.load(path)
@@ -54,7 +55,8 @@ def checkpoint_of(path: Path) -> Checkpoint:
         config = _run_config(model.metadata, stored)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(
-            f"{path} lacks what training needs ({error}); export it again with --precision fp32"
+            f"{path} does not say how it was trained in a way that this release knows ({error}); "
+            "name the run folder that it was made from"
         ) from None
     return Checkpoint(config, {"exported_file": model.sha256}, _weights(Network(config.model), stored, path))
 
@@ -81,7 +83,7 @@ def _weights(network: Network, stored: dict[str, Tensor], path: Path) -> dict[st
         if found is None or found.dtype != weight.dtype or found.shape != weight.shape:
             raise CheckpointError(
                 f"{path} does not hold {name} as it was trained; "
-                "export it again with --precision fp32, or start from its run folder"
+                "name the file in fp32, or the run folder, that it was made from"
             )
         weights[name] = found * 255 if name in _FOLDED else found
     return weights

@@ -160,13 +160,13 @@ def build_graph(
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)  # for runtimes as old as can be
     if activate:
         _activate_before_pooling(model.graph)
-    _strip(model)
+    strip(model)
     _check_shape(model, config.glimpses > 0)
     return model
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: its stack traces carry paths of this machine."""
+def strip(model: onnx.ModelProto) -> None:
+    """Remove metadata and notes: the exporter's stack traces carry paths of this machine."""
     graph = model.graph
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         item.ClearField("metadata_props")

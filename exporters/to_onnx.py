@@ -9,13 +9,15 @@ import torch
 import rnnspn
 from exporters.from_onnx import checkpoint_of
 from exporters.integers import calibration_pictures, quantise
-from exporters.onnx_graph import build_graph
+from exporters.onnx_graph import build_graph, strip
 from exporters.parity import BATCHES, Parity, check_parity, parity_pictures
 from exporters.precision import Accuracy, Precision, check_accuracy, judging_pictures, reader, store_weights
 from rnnspn.contract import BFLOAT16, METADATA_KEY, OPSET, ModelMetadata
+from rnnspn.errors import DataError
 from rnnspn.files import write_bytes
 from rnnspn.inference import model_file
 from rnnspn.inference.cpu import rewritten
+from rnnspn.inference.providers import open_session
 from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, RunConfig, logged_test_score
 
@@ -100,7 +102,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
     Raises:
         CheckpointError: The checkpoint cannot be read.
         ConfigError: `data` is no folder, or the run learned from none.
-        DataError: The pictures that fewer bits are judged on are missing.
+        DataError: The pictures that fewer bits are judged on are missing, or it is not known where they are.
         MissingPackageError: ONNX Runtime is not installed.
         ModelFileError: The `.onnx` file to export from is no sound model.
         ParityError: The graph disagrees with PyTorch, or fewer bits cost too much; no file was written.
@@ -116,9 +118,8 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
 def make(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) -> Made:
     """Make what `export` writes: arguments and errors are the same, and `target` is only named in messages."""
     source = _source(checkpoint_path, config.opset)
-    learned, network, model = source.learned, source.network, source.graph
-    if config.data:
-        learned = replace(learned, data=learned.data.moved_to(config.data))
+    network, model = source.network, source.graph
+    learned = _with_pictures(source.learned, config)
     full = model.SerializeToString()
     pictures = parity_pictures(network.config)
     parity = check_parity(full, network, pictures)
@@ -167,11 +168,22 @@ def _source(path: Path, opset: int) -> _Source:
     if path.suffix.lower() != ".onnx":
         return _Source(checkpoint.config, network, build_graph(network, opset), _metadata(checkpoint, path.parent))
     file = model_file.load(path)
+    open_session(file.content, "cpu", path)  # else it is no fault of ours
     graph = onnx.load_from_string(file.content)
     if [one.version for one in graph.opset_import] != [opset]:
         graph = build_graph(network, opset)
-    del graph.metadata_props[:]
+    strip(graph)
     return _Source(checkpoint.config, network, graph, replace(file.metadata, versions=_versions()))
+
+
+def _with_pictures(learned: RunConfig, config: ExportConfig) -> RunConfig:
+    """Return how a network was trained, and where its own pictures are if they will be needed."""
+    if config.data:
+        return replace(learned, data=learned.data.moved_to(config.data))
+    is_judged = config.precision != "fp32" or config.bfloat16
+    if is_judged and learned.data.is_own and not Path(learned.data.source).is_absolute():
+        raise DataError(f"an exported file does not say where the folder {learned.data.source} is; name it with --data")
+    return learned
 
 
 def _versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from rnnspn.errors import is_want_of_memory
 from rnnspn.inference.rewrites.blocks import bring_to_blocks, channel_block
 from rnnspn.inference.rewrites.pooling import pool_by_differences
 from rnnspn.inference.rewrites.sampling import sample_by_gathers
@@ -16,15 +17,27 @@ NAME = "CPUExecutionProvider"
 def on_cpu(runtime: Any, model: bytes, options: "SessionOptions") -> "InferenceSession":
     """Open a session, of a model that is rewritten for this processor.
 
+    One that cannot be rewritten, which `rnnspn export` has not made, is opened as it is: so it is the runtime that
+    judges it.
+
     Args:
         runtime: The module `onnxruntime`.
         model: The serialised model.
         options: The session's.
     """
-    return runtime.InferenceSession(rewritten(model), options, providers=[NAME], enable_fallback=False)
+
+    def open_session(content: bytes) -> "InferenceSession":
+        return runtime.InferenceSession(content, options, providers=[NAME], enable_fallback=False)
+
+    try:
+        return open_session(rewritten(model))
+    except Exception as error:
+        if is_want_of_memory(error):
+            raise
+        return open_session(model)
 
 
-@lru_cache(maxsize=1)  # every thread opens a session of the same model
+@lru_cache(maxsize=1)  # one thread after the other opens a session of the same model
 def rewritten(model: bytes) -> bytes:
     """Return a model, serialised, as it runs fastest on this processor; it says the same."""
     import onnx

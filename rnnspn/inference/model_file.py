@@ -68,6 +68,11 @@ def default() -> Path:
     return Path(DEFAULT_FILE) if os.path.lexists(DEFAULT_FILE) else bundled()
 
 
+def is_exported(path: str | Path) -> bool:
+    """Tell whether a name stands for an exported file, and not for a run's folder or checkpoint."""
+    return str(path) == BUNDLED or Path(path).suffix.lower() in (".onnx", ".ort")
+
+
 def load(path: str | Path) -> ModelFile:
     """Read a model once, check it against the contract, and keep the very bytes that were checked.
 

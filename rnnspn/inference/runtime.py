@@ -1,5 +1,6 @@
 """ONNX Runtime itself, which prints nothing, and what it says when something fails."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from rnnspn.errors import MissingPackageError, OutOfMemoryError, ProviderError
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+_WHERE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (\S+:\d+ [^()]*\([^()]*\)( const)? )?")
 _FATAL = 4
 """ONNX Runtime's log level that leaves stderr to us; its exceptions carry what matters."""
 
@@ -57,8 +59,11 @@ def active(session: "InferenceSession", name: str, mend: str) -> "InferenceSessi
 
 
 def one_line(error: Exception) -> str:
-    """Return what an exception says in one line of at most 300 characters, or its class where it says nothing."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """Return what an exception says in one line of at most 300 characters, or its class where it says nothing.
+
+    Of ONNX Runtime's, what it says comes after a number, a name and the line of its own source.
+    """
+    return _WHERE.sub("", " ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def want_of_memory(path: Path, error: Exception) -> OutOfMemoryError:

@@ -1,16 +1,19 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
 
+from cli import console
+from cli.main import app
 from exporters import to_onnx
 from exporters.to_onnx import PLAIN, ExportConfig, export
 from rnnspn import contract
-from rnnspn.config import family_config
+from rnnspn.config import DataConfig, family_config
 from rnnspn.contract import ModelMetadata
-from rnnspn.errors import CheckpointError, OutputError, ParityError
+from rnnspn.errors import CheckpointError, DataError, ModelFileError, OutputError, ParityError
 from rnnspn.inference import model_file
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
@@ -110,8 +113,59 @@ def test_an_exported_file_is_as_good_a_source_as_its_run(
         export(source, file, config)
     assert files[1].read_bytes() == files[0].read_bytes()
     assert files[3].read_bytes() == files[2].read_bytes()
-    with pytest.raises(CheckpointError, match="export it again with --precision fp32"):
+    with pytest.raises(CheckpointError, match="name the file in fp32, or the run folder, that it was made from"):
         export(files[2], tmp_path / "never.onnx")
+
+
+def test_the_bundled_model_is_exported_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    console.stderr.cache_clear()
+    assert console.run(app, ["export", "again.onnx", "--checkpoint", "bundled"]) == 0
+    assert "agrees with PyTorch on 263 pictures" in capfd.readouterr().err
+    again, bundled = (onnx.load(path) for path in ("again.onnx", model_file.bundled()))
+    assert again.graph == bundled.graph
+    ours, theirs = (model_file.load(path).metadata for path in ("again.onnx", "bundled"))
+    assert contract.BFLOAT16 not in ours.parity  # it was not measured anew
+    assert (ours.test_error, ours.training, ours.checkpoint_sha256) == (
+        theirs.test_error,
+        theirs.training,
+        theirs.checkpoint_sha256,
+    )
+
+
+def test_notes_of_a_file_do_not_go_into_the_next(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "first.onnx")
+    model = onnx.load(tmp_path / "first.onnx")
+    model.graph.doc_string = model.graph.node[0].doc_string = "/home/me"
+    onnx.save(model, tmp_path / "noted.onnx")
+    export(tmp_path / "noted.onnx", tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "first.onnx").read_bytes()
+
+
+def test_a_file_that_the_runtime_refuses_is_no_source(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "first.onnx")
+    model = onnx.load(tmp_path / "first.onnx")
+    model.ir_version = 99
+    (tmp_path / "newer.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"newer\.onnx: ONNX Runtime refuses it: Unsupported model IR version: 99"):
+        export(tmp_path / "newer.onnx", tmp_path / "again.onnx")
+
+
+@pytest.mark.parametrize("asked", [{"precision": "int8"}, {"precision": "w8a8"}, {"bfloat16": True}], ids=str)
+def test_nobody_guesses_where_the_pictures_of_a_file_are(
+    asked: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_checkpoint(lively_network(family_config("rnn-spn")), tmp_path / "model.safetensors")
+    run = Checkpoint.load(path)
+    own = replace(run.config, data=DataConfig(source=str(tmp_path / "mine"), labels="0" * 64))
+    Checkpoint(own, run.notes, run.tensors).save(path)
+    export(path, tmp_path / "first.onnx")
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    with pytest.raises(DataError, match="does not say where the folder mine/ is; name it with --data"):
+        export(Path("first.onnx"), Path("small.onnx"), ExportConfig(**asked))
 
 
 def test_an_exported_file_changes_its_opset(checkpoint: Path, tmp_path: Path) -> None:

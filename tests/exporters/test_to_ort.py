@@ -216,8 +216,9 @@ def test_an_exported_file_is_converted_without_its_run(
     ("arguments", "said"),
     [
         (["phone.ort", "--checkpoint", "mine.onnx", "--precision", "w8a8"], "leave out --precision"),
-        (["other.onnx", "--checkpoint", "stored.onnx"], "lacks what training needs"),
+        (["other.onnx", "--checkpoint", "stored.onnx"], "does not say how it was trained"),
         (["mine.onnx", "--checkpoint", "mine.onnx"], "mine.onnx: it is one of the files to read"),
+        (["other.onnx", "--checkpoint", "link.ort"], "link.ort does not hold weights as they were trained"),
         (["phone.ort", "--checkpoint", "stored.onnx"], "in fp32 or w8a8, got int8"),
         (["phone.ort", "--checkpoint", "odd.onnx"], "not what rnnspn export writes"),
         (["link.ort", "--checkpoint", "mine.onnx"], "link.ort"),

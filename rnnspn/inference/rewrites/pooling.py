@@ -5,11 +5,14 @@ output once more, and after pooling that is a quarter. The largest of some numbe
 sums, also when these are rounded, so nothing changes.
 
 ONNX Runtime on x86 adds and rectifies inside the convolution, but writes all of its output for the pooling to read
-again. The larger of two numbers is the second and what the first has beyond it, max(a, b) = b + relu(a - b), and a
-convolution is linear: of pictures of one channel, what its output has more at one place than at the next is its output
-for what the picture has more there. So the largest of the four outputs that are pooled is a sum of four convolutions in
-steps of two pixels, each of which takes over from the one before, and none of them is larger than the result. They come
-out of other sums, and so round otherwise.
+again. Of the four numbers that are pooled, since max(a, b) = b + relu(a - b),
+
+    max(a, b, c, d) = d + relu(c - d + relu(b - c + relu(a - b)))
+
+and a convolution is linear: a - b is its output for the difference of the pictures at the two places. So four
+convolutions in steps of two pixels, each of which adds the one before and rectifies, give the pooled output, and
+nothing that is written takes more room than that. It is done where pictures have one channel, as their differences cost
+little then. The numbers come out of other sums, and so round otherwise.
 """
 
 from collections.abc import Iterator

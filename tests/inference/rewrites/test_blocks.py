@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
@@ -131,6 +131,15 @@ def test_odd_nodes_are_left_to_the_runtime() -> None:
     assert changed(plain, add) == odd
 
 
+def test_what_a_file_says_of_sizes_before_is_forgotten() -> None:
+    def describe(graph: onnx.GraphProto) -> None:
+        graph.value_info.append(helper.make_tensor_value_info("conv0", TensorProto.FLOAT, ["N", 5, 28, 28]))
+
+    full = rewritten(changed(chain("Relu"), describe), bring_to_blocks, 8)
+    onnx.checker.check_model(onnx.load_from_string(full), full_check=True)
+    assert channels(full)[0] == (1, 8)
+
+
 def test_blocks_of_one_change_nothing() -> None:
     model = chain("Relu")
     assert rewritten(model, bring_to_blocks, 1) == model
@@ -145,7 +154,6 @@ def test_the_bundled_model_is_brought_to_blocks_when_it_is_opened_and_reads_the_
     content = model_file.bundled().read_bytes()
     pictures = Sequences(load_mnist(), "test", seed=5).pictures(np.arange(64))[0]
     monkeypatch.setattr(cpu, "channel_block", lambda: block)
-    cpu.rewritten.cache_clear()
     session = providers.open_session(content, "cpu", Path("model.onnx"))
     assert list(dict.fromkeys(channels(cpu.rewritten(content))))[:2] == found
     plain = pytest.importorskip("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])

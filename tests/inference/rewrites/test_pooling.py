@@ -122,6 +122,15 @@ def test_cuda_alone_gets_it_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 1
 
 
+def test_a_session_on_cuda_is_opened_of_what_was_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[bytes] = []
+    _runtime(monkeypatch, BOTH, BOTH)
+    original = cuda._session
+    monkeypatch.setattr(cuda, "_session", lambda *given, **named: opened.append(given[1]) or original(*given, **named))
+    providers.open_session(chain("Relu", "MaxPool"), "cuda", Path("m.onnx"))
+    assert kinds(opened[0]) == POOLED
+
+
 def sized(model: bytes, height: int, width: int) -> bytes:
     """Return a model of pictures of another size."""
 
@@ -213,6 +222,11 @@ def padded_by_name(graph: onnx.GraphProto) -> None:
     give(graph, "Conv", auto_pad="SAME_UPPER")
 
 
+def of_two_channels_each_by_itself(graph: onnx.GraphProto) -> None:
+    graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2
+    give(graph, "Conv", group=2)
+
+
 def compute_the_kernels(graph: onnx.GraphProto) -> None:
     graph.node.insert(0, helper.make_node("Neg", ["kernel0"], ["computed"]))
     graph.node[1].input[1] = "computed"
@@ -246,13 +260,14 @@ def give(graph: onnx.GraphProto, kind: str, **attributes: object) -> None:
         pooled_to_the_last_row,
         compute_the_kernels,
         of_pictures_of_two_channels,
+        of_two_channels_each_by_itself,
         give_places_too,
         show_what_is_pooled,
         read_a_convolution_twice,
     ],
 )
 def test_what_differences_do_not_pool_is_left_as_it_is(change: Callable[[onnx.GraphProto], None]) -> None:
-    model = changed(chain("Relu", "MaxPool"), change)
+    model = changed(chain("Relu", "MaxPool", filters=(6, 12, 4)), change)
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     assert rewritten(model, pool_by_differences) == model
 
@@ -267,18 +282,9 @@ def test_the_bundled_model_is_pooled_so_where_the_runtime_has_blocks_of_channels
     block: int, pools: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu, "channel_block", lambda: block)
-    cpu.rewritten.cache_clear()
     content = model_file.load("bundled").content
     turned = cpu.rewritten(content)
     assert kinds(turned).count("MaxPool") == pools
     pictures = Sequences(load_mnist(), "test").pictures(np.arange(64))[0]
     for ours, theirs in zip(answers(turned, pictures), answers(content, pictures), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=0)
-
-
-def test_a_model_is_rewritten_once_for_all_threads() -> None:
-    content = model_file.load("bundled").content
-    cpu.rewritten.cache_clear()
-    for _ in range(3):
-        providers.open_session(content, "cpu", Path("model.onnx"))
-    assert cpu.rewritten.cache_info().misses == 1
