@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 CHANNELS = (5, 12, 4)
@@ -60,3 +61,12 @@ def changed(model: bytes, change: Callable[[onnx.GraphProto], None]) -> bytes:
     proto = onnx.load_from_string(model)
     change(proto.graph)
     return proto.SerializeToString()
+
+
+def answers(model: bytes, images: np.ndarray) -> list[np.ndarray]:
+    """Run every node as it stands."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})

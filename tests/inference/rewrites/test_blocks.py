@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.sequences import Sequences
 from rnnspn.inference import cpu, model_file, providers
 from rnnspn.inference.rewrites.blocks import bring_to_blocks, channel_block
-from tests.inference.rewrites.chains import CHANNELS, chain, changed, rewritten
+from tests.inference.rewrites.chains import CHANNELS, answers, chain, changed, rewritten
+
+IMAGES = np.random.default_rng(2).normal(size=(2, 1, 30, 30)).astype(np.float32)
 
 
 def convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -129,6 +131,67 @@ def test_odd_nodes_are_left_to_the_runtime() -> None:
     models = chain("Relu"), changed(chain("Relu"), add)
     plain, odd = (rewritten(model, bring_to_blocks, 8) for model in models)
     assert changed(plain, add) == odd
+
+
+def in_integers(
+    *between: str, filters: tuple[int, ...] = CHANNELS, scales: int = 0, shared: bool = False
+) -> Callable[[onnx.GraphProto], None]:
+    """Let the second convolution of a chain compute with integers, as `w8a8` does.
+
+    Args:
+        *between: What stands between the first two.
+        filters: Of the chain.
+        scales: Of the features, one for each channel; 0 for one of all.
+        shared: Whether the weights are an output too.
+    """
+
+    def change(graph: onnx.GraphProto) -> None:
+        last = ".".join(["conv0", *between])
+        (kernel,) = [tensor for tensor in graph.initializer if tensor.name == "kernel1"]
+        values = numpy_helper.to_array(kernel)
+        step = np.abs(values).max(axis=(1, 2, 3)) / 63
+        kernel.CopyFrom(
+            numpy_helper.from_array(np.round(values / step[:, None, None, None]).astype(np.int8), "stored1")
+        )
+        constants = {
+            "steps1": step.astype(np.float32),
+            "step": np.full(scales, 0.05, np.float32) if scales else np.array(0.05, np.float32),
+            "zero": np.zeros(scales, np.uint8) if scales else np.array(0, np.uint8),
+        }
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+        (second,) = [node for node in convolutions(graph) if node.output[0] == "conv1"]
+        place = list(graph.node).index(second)
+        for node in (
+            helper.make_node("DequantizeLinear", ["rounded", "step", "zero"], ["features"], axis=1),
+            helper.make_node("QuantizeLinear", [last, "step", "zero"], ["rounded"], axis=1),
+            helper.make_node("DequantizeLinear", ["stored1", "steps1"], ["kernel1"], axis=0),
+        ):
+            graph.node.insert(place, node)
+        second.input[0] = "features"
+        if shared:
+            graph.output.append(helper.make_tensor_value_info("kernel1", TensorProto.FLOAT, values.shape))
+
+    return change
+
+
+@pytest.mark.parametrize("between", [("Relu",), ("MaxPool", "Relu"), ("Relu", "MaxPool")], ids=str)
+@pytest.mark.parametrize(("filters", "block", "filled"), [(CHANNELS, 8, 8), ((5, 12, 4), 4, 8), ((9, 12, 4), 8, 16)])
+def test_channels_are_filled_before_integers_and_the_numbers_stay_the_same(
+    filters: tuple[int, ...], block: int, filled: int, between: tuple[str, ...]
+) -> None:
+    model = changed(chain(*between, filters=filters), in_integers(*between, filters=filters))
+    full = rewritten(model, bring_to_blocks, block)
+    assert channels(full) == [(1, filled), (filled, 12), (12, 4)]  # what integers give is in no layout of blocks
+    onnx.checker.check_model(full)
+    pads = [node for node in onnx.load_from_string(full).graph.node if node.op_type == "Pad"]
+    assert [node.input[0] for node in pads] == ["kernel0", "bias0", "stored1"]
+    np.testing.assert_allclose(answers(full, IMAGES)[0], answers(model, IMAGES)[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("how", [{"scales": 5}, {"shared": True}], ids=str)
+def test_channels_before_integers_of_another_kind_are_left_alone(how: dict[str, int]) -> None:
+    model = changed(chain("Relu"), in_integers("Relu", **how))  # type: ignore[arg-type]
+    assert rewritten(model, bring_to_blocks, 8) == model
 
 
 def test_what_a_file_says_of_sizes_before_is_forgotten() -> None:

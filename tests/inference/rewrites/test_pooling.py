@@ -12,7 +12,7 @@ from rnnspn.data.sequences import Sequences
 from rnnspn.inference import cpu, cuda, model_file, providers
 from rnnspn.inference.rewrites.blocks import bring_to_blocks, channel_block
 from rnnspn.inference.rewrites.pooling import pool_by_differences, pool_first
-from tests.inference.rewrites.chains import chain, changed, rewritten
+from tests.inference.rewrites.chains import answers, chain, changed, rewritten
 from tests.inference.test_session import BOTH, _runtime
 
 POOLED = ["Conv", "MaxPool", "Add", "Relu", "Conv", "MaxPool", "Add", "Relu", "Conv"]
@@ -21,14 +21,6 @@ POOLED = ["Conv", "MaxPool", "Add", "Relu", "Conv", "MaxPool", "Add", "Relu", "C
 def kinds(model: bytes) -> list[str]:
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     return [node.op_type for node in onnx.load_from_string(model).graph.node]
-
-
-def answers(model: bytes, images: np.ndarray) -> list[np.ndarray]:
-    """Run every node as it stands."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"images": images})
 
 
 def test_a_model_reads_the_same_to_the_bit() -> None:
