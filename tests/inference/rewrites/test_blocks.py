@@ -133,14 +133,11 @@ def test_odd_nodes_are_left_to_the_runtime() -> None:
     assert changed(plain, add) == odd
 
 
-def in_integers(
-    *between: str, filters: tuple[int, ...] = CHANNELS, scales: int = 0, shared: bool = False
-) -> Callable[[onnx.GraphProto], None]:
+def in_integers(*between: str, scales: int = 0, shared: bool = False) -> Callable[[onnx.GraphProto], None]:
     """Let the second convolution of a chain compute with integers, as `w8a8` does.
 
     Args:
         *between: What stands between the first two.
-        filters: Of the chain.
         scales: Of the features, one for each channel; 0 for one of all.
         shared: Whether the weights are an output too.
     """
@@ -175,11 +172,12 @@ def in_integers(
 
 
 @pytest.mark.parametrize("between", [("Relu",), ("MaxPool", "Relu"), ("Relu", "MaxPool")], ids=str)
+@pytest.mark.parametrize("scales", [0, 1])
 @pytest.mark.parametrize(("filters", "block", "filled"), [(CHANNELS, 8, 8), ((5, 12, 4), 4, 8), ((9, 12, 4), 8, 16)])
 def test_channels_are_filled_before_integers_and_the_numbers_stay_the_same(
-    filters: tuple[int, ...], block: int, filled: int, between: tuple[str, ...]
+    filters: tuple[int, ...], block: int, filled: int, scales: int, between: tuple[str, ...]
 ) -> None:
-    model = changed(chain(*between, filters=filters), in_integers(*between, filters=filters))
+    model = changed(chain(*between, filters=filters), in_integers(*between, scales=scales))
     full = rewritten(model, bring_to_blocks, block)
     assert channels(full) == [(1, filled), (filled, 12), (12, 4)]  # what integers give is in no layout of blocks
     onnx.checker.check_model(full)
