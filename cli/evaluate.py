@@ -57,8 +57,11 @@ def evaluate(
     from rnnspn.data.held_out import held_out
     from rnnspn.data.labelled_folder import labelled_folder
     from rnnspn.data.labels import digest_of
+    from rnnspn.files import exists
     from rnnspn.scores import Score, Surest
 
+    if data not in (None, SYNTHESIS) and not exists(Path(data)):
+        raise DataError(f"there is no folder {data}")
     subject = _open(model, provider)
     say(f"model: {subject.name}", quiet=quiet)
     if data is None or data == SYNTHESIS:

@@ -47,7 +47,8 @@ def reproduce(
     Run it again to go on where it was left.
     """
     console.needs("train", "torch", "safetensors", "matplotlib")
-    from rnnspn.training import hardware, reproduction, runs
+    from rnnspn.training import hardware, reproduction
+    from rnnspn.training.checkpoint import RUNS
     from rnnspn.training.processes import started_by_torchrun
 
     if quick and epochs is not None:
@@ -55,17 +56,20 @@ def reproduce(
     if started_by_torchrun():
         raise ConfigError("reproduce trains in one process; start it without torchrun")
     wanted = reproduction.pick_rows(rows)
-    folder = out or runs.RUNS / f"table1-{recipe}{'-quick' if quick else ''}"
+    folder = out or RUNS / f"table1-{recipe}{'-quick' if quick else ''}"
     search = reproduction.parse_rates(search_dropout)
     plan = reproduction.Plan(folder=folder, recipe=recipe, quick=quick, seed=seed, epochs=epochs, search=search)
     reproduction.finished(plan)  # rows of another plan are found before anything is trained
     for row in wanted:
         with Display(Path(row.name), quiet) as display:
-            result = reproduction.run_row(row, plan, hardware.pick_device(device), display.observer())
+            observer = display.observer()
+            result = reproduction.run_row(row, plan, hardware.pick_device(device), observer)
         if result is None:
             raise InterruptedRunError(f"interrupted in {row.name}; the same command goes on from there")
         say(f"{row.name}: {result.score.digit_error:.2%} per digit, the paper {row.paper_error:.1%}", quiet=quiet)
         path = reproduction.write_table(plan)
+        if observer.should_stop() and row != wanted[-1]:  # asked while the row was tested
+            raise InterruptedRunError(f"interrupted after {row.name}; the same command goes on from there")
     say(f"results: {path}", quiet=quiet)
     if as_json:
         typer.echo(path.read_text(), nl=False)

@@ -110,7 +110,7 @@ def train(
     else:
         config = runs.new_config(
             family, recipe, size=size, downsample=downsample, data=data, layout=layout, seed=seed,
-            validation=validation, shape=(steps, height, width), started_from=runs.digest(start_from),
+            validation=validation, shape=(steps, height, width), started_from=weights.sha256 if weights else None,
             like=weights.config.model if weights else None,
             **runs.parse_settings(settings or []) | {"epochs": epochs, "epoch_images": limit, "dropout": dropout},
         )  # fmt: skip

@@ -58,7 +58,7 @@ def checkpoint_of(path: Path) -> Checkpoint:
             f"{path} does not say how it was trained in a way that this release knows ({error}); "
             "name the run folder that it was made from"
         ) from None
-    return Checkpoint(config, {"exported_file": model.sha256}, _weights(Network(config.model), stored, path))
+    return Checkpoint(config, {}, _weights(Network(config.model), stored, path), path, model.sha256)
 
 
 def _run_config(about: ModelMetadata, stored: dict[str, Tensor]) -> RunConfig:

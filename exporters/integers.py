@@ -37,7 +37,7 @@ _BETWEEN = ("Relu", "MaxPool")
 
 
 def calibration_pictures(config: RunConfig) -> NDArray[np.uint8]:
-    """Return pictures that a run has learned from, uint8 (n, H, W).
+    """Return pictures like those that a run has learned from, of the training split, uint8 (n, H, W).
 
     Raises:
         DataError: MNIST is missing, or the folder's pictures are.

@@ -92,7 +92,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
     """Export a network, and write the file only if it agrees with PyTorch.
 
     Args:
-        checkpoint_path: A model or state file of a run, or an `.onnx` file that was exported with float32 weights.
+        checkpoint_path: A run's model, or an `.onnx` file that was exported with float32 weights.
         target: The `.onnx` file to make or replace.
         config: What kind of file.
 

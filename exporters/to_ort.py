@@ -51,7 +51,7 @@ def export(checkpoint_path: Path, target: Path, config: ExportConfig = PLAIN) ->
     One that computes with integers has to answer as the `.onnx` file does, which passed the accuracy gate.
 
     Args:
-        checkpoint_path: A model or state file of a run, or an `.onnx` file that was exported with float32 weights.
+        checkpoint_path: A run's model, or an `.onnx` file that was exported with float32 weights.
         target: The `.ort` file to make or replace; its operator list comes to lie beside it.
         config: What kind of file; its precision `fp32` or `w8a8`, without bfloat16, which is for OpenVINO, a reader of
             `.onnx` files. The converter widens weights that are only stored in fewer bits; when it is kept from that,

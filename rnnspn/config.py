@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from rnnspn.alphabet import BLANK
 from rnnspn.errors import ConfigError
+from rnnspn.files import is_folder
 
 FAMILIES = ("rnn-spn", "ffn-spn", "conv")
 LAYOUTS = ("authors", "paper")
@@ -178,7 +179,7 @@ class DataConfig:
         """
         if not self.is_own:
             raise ConfigError(f"the run learned from {self.source} and not from a folder; leave out --data")
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise ConfigError(f"expected a folder with --data, got {folder}")
         return replace(self, source=str(folder.absolute()))
 

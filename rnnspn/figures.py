@@ -18,6 +18,8 @@ from rnnspn.inference.records import NOTHING
 from rnnspn.results.annotate import COLOURS
 
 _SHEET_ROWS, _SHEET_COLUMNS = 5, 8
+_CELL, _MOST_CELLS = 0.5, 30
+"""Inches of a class in the confusion matrix, and of all together at the most."""
 _LEAST_COLUMNS = 4
 """Room for the sheet's title."""
 
@@ -110,19 +112,21 @@ def draw_confusion(counts: NDArray[np.int64], alphabet: str, path: Path) -> None
     classes = len(alphabet)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistaken = np.where(np.eye(classes, dtype=bool), 0, shares)
-    figure = Figure(figsize=(1.6 + 0.5 * classes, 1.1 + 0.5 * classes), layout="constrained")
+    cell = min(_CELL, _MOST_CELLS / classes)  # inches; what is in it shrinks with it
+    figure = Figure(figsize=(1.6 + cell * classes, 1.1 + cell * classes), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(100 * mistaken, cmap="Oranges", vmin=0, vmax=max(1e-9, 100 * mistaken.max()))
     figure.colorbar(shown, label="read as another class (% of the row)", shrink=0.8)
     for (row, column), count in np.ndenumerate(counts):
         right = row == column
-        axes.text(
-            column, row, f"{count}" if count else "", ha="center", va="center", fontsize=7,
-            color="#757575" if right else "white" if mistaken[row, column] > mistaken.max() * 0.6 else "black",
-        )  # fmt: skip
+        if count:
+            axes.text(
+                column, row, f"{count}", ha="center", va="center", fontsize=14 * cell,
+                color="#757575" if right else "white" if mistaken[row, column] > mistaken.max() * 0.6 else "black",
+            )  # fmt: skip
     axes.set(xlabel="read", ylabel="written", xticks=range(classes), yticks=range(classes))
-    axes.set_xticklabels(list(alphabet))
-    axes.set_yticklabels(list(alphabet))
+    axes.set_xticklabels(list(alphabet), fontsize=20 * cell)
+    axes.set_yticklabels(list(alphabet), fontsize=20 * cell)
     axes.spines[:].set_visible(False)
     _save(figure, path)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ except ImportError:  # Windows refuses by itself to move a file that another pro
     fcntl = None  # type: ignore[assignment]
 
 _UNFINISHED = ".part"
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}\{_UNFINISHED}")
 _ON_WINDOWS = os.name == "nt"
 """Where no folder can be opened, and nothing is flushed that is not open for writing."""
 
@@ -25,6 +27,16 @@ def is_no_file(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return path.exists() and not path.is_file()
     return False
+
+
+def exists(path: Path) -> bool:
+    """Tell whether something is there; not where one may not look, nor under a name that is too long."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises there
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is there; not where one may not look, nor under a name that is too long."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
 
 
 @contextlib.contextmanager
@@ -122,8 +134,9 @@ def remove_unfinished(folder: Path) -> None:
     Nobody may be writing there meanwhile.
     """
     for left in folder.glob(f".*{_UNFINISHED}"):
-        with contextlib.suppress(OSError):
-            left.unlink()
+        if _TEMPORARY.fullmatch(left.name):  # others' may look alike
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:

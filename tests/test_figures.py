@@ -29,6 +29,14 @@ def test_a_confusion_is_only_coloured_where_something_was_confused(tmp_path: Pat
     assert orange[1] > 500
 
 
+def test_a_confusion_of_many_classes_is_no_larger_than_can_be_looked_at(tmp_path: Path, drawn: list[Figure]) -> None:
+    alphabet = "".join(chr(0x4E00 + number) for number in range(300))
+    draw_confusion(np.eye(300, dtype=int), alphabet, tmp_path / "many.png")
+    (figure,) = drawn
+    assert max(figure.get_size_inches()) < 40
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1"] * 300
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 9, 60])
 def test_the_contact_sheet_grows_with_the_mistakes_up_to_forty(tmp_path: Path, wrong: int) -> None:
     images = np.zeros((70, 20, 20), np.uint8)

@@ -42,20 +42,17 @@ class Row(NamedTuple):
 
     Attributes:
         line: Its number.
-        name: The picture's path in the folder.
+        name: The picture's path as it was written, in the folder or absolute.
+        key: What tells the picture from others: its path in the folder, however it was spelled.
         label: What is written on it.
         place: The centres of the first and the last character, x1, y1, x2 and y2; NaN where it does not say.
     """
 
     line: int
     name: str
+    key: str
     label: str
     place: tuple[float, ...]
-
-    @property
-    def key(self) -> str:
-        """What tells the picture from others."""
-        return key_of(self.name)
 
 
 class Seen(NamedTuple):
@@ -205,15 +202,17 @@ def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
         if not set(columns) <= set(names) or len(set(named := [*filter(None, names)])) < len(named):
             raise DataError(f"{path}: expected {_EXPECTED}; got {','.join(header)!r}")
         where = [names.index(name) for name in columns]
-        rows = [_row(folder, line, [cells[index] for index in where]) for line, cells in _whole(lines, names, folder)]
+        tops = {key_of(str(top)) for top in (folder.absolute(), folder.resolve())}
+        rows = [
+            _row(folder, tops, line, [cells[index] for index in where]) for line, cells in _whole(lines, names, folder)
+        ]
     except csv.Error as error:
         raise DataError(f"cannot read {path}: {error}; expected {_EXPECTED}") from None
     if not rows:
         raise DataError(f"{path}: expected a line for each picture, and got none")
     known: dict[str, Row] = {}
-    top = folder.resolve().as_posix()
     for row in rows:
-        before = known.setdefault(posixpath.normpath(posixpath.join(top, row.key)), row)
+        before = known.setdefault(row.key, row)
         if before.label != row.label:
             raise DataError(
                 f"{path}, line {row.line}: {row.name} is {row.label!r} here and {before.label!r} in line {before.line}"
@@ -278,18 +277,21 @@ def _whole(lines: Iterator[tuple[int, list[str]]], names: list[str], folder: Pat
         yield line, cells
 
 
-def _row(folder: Path, line: int, cells: list[str]) -> Row:
+def _row(folder: Path, tops: set[str], line: int, cells: list[str]) -> Row:
     name, label, *places = cells
     where = f"{folder / LABELS}, line {line}"
     if not name.strip():
         raise DataError(f"{where}: expected the path of a picture; got none")
+    key = key_of(name)
+    for top in tops:  # a picture that is named by its absolute path is the same picture
+        key = key.removeprefix(f"{top}/")
     label = unicodedata.normalize("NFC", label.strip())
     if not any(text.strip() for text in places):
-        return Row(line, name, label, (math.nan,) * len(PLACES))
+        return Row(line, name, key, label, (math.nan,) * len(PLACES))
     try:
         place = tuple(float(text.replace(",", ".")) for text in places)
     except ValueError:
         place = (math.nan,)
     if not all(map(math.isfinite, place)):
         raise DataError(f"{where}: expected {', '.join(PLACES)} in pixels, or nothing; got {'; '.join(places)!r}")
-    return Row(line, name, label, place)
+    return Row(line, name, key, label, place)

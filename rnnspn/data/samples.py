@@ -2,19 +2,20 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from rnnspn.data.labels import HEADER, LABELS
 from rnnspn.data.sequences import Sequences
 from rnnspn.errors import OutputError
 from rnnspn.files import remove_unfinished, write_bytes, write_text
 
-LABELS = "labels.csv"
-
 _CHUNK = 256
+_LINE = re.compile(r"\d{5,}\.png,\d+")
 
 
 def write_samples(
@@ -31,7 +32,8 @@ def write_samples(
         progress: Called with the number of pictures written since its last call.
 
     Raises:
-        OutputError: The folder cannot be written, or holds other files, which the labels would not name.
+        OutputError: The folder cannot be written, or holds other files, which the labels would not name, or labels of
+            other pictures.
     """
     names = [f"{index:0{max(5, len(str(count - 1)))}d}.png" for index in range(count)]
     _prepare(folder, names)
@@ -43,7 +45,7 @@ def write_samples(
             rows.append((names[index], "".join(map(str, label))))
             progress(1)
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("path", "label"), *rows])
+    csv.writer(table, lineterminator="\n").writerows([HEADER, *rows])
     write_text(folder / LABELS, table.getvalue())
 
 
@@ -54,10 +56,19 @@ def _prepare(folder: Path, names: list[str]) -> None:
         raise OutputError(
             f"{folder} holds {len(others)} other files, such as {others[0]}; name a new or an empty folder"
         )
+    labels = folder / LABELS
     try:
-        (folder / LABELS).unlink(missing_ok=True)  # it would be wrong for the pictures that come now
+        if labels.exists() and not _is_ours(labels):
+            raise OutputError(f"{labels} is of other pictures; name a new or an empty folder")
+        labels.unlink(missing_ok=True)  # it would be wrong for the pictures that come now
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+
+
+def _is_ours(labels: Path) -> bool:
+    """Tell whether labels are what `write_samples` writes."""
+    header, *lines = labels.read_text(errors="replace").splitlines() or [""]
+    return header == ",".join(HEADER) and all(map(_LINE.fullmatch, lines))
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnspn.config import LAYOUTS
+from rnnspn.config import LAYOUTS, MAX_STEPS
 from rnnspn.data.mnist import SPLITS, Mnist
 from rnnspn.errors import ConfigError
 
@@ -21,7 +21,6 @@ PATCH = 9
 PATCHES = 8
 PATCH_OFFSETS = DIGIT - PATCH  # a patch starts at 0 to 18 in its digit
 MAX_SLOPE = 14
-MAX_STEPS = 8
 
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 

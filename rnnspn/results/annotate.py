@@ -112,7 +112,7 @@ def draw(data: bytes, reading: Reading, metadata: ModelMetadata, polarity: Polar
         ImageError: The picture cannot be read.
     """
     decoded = decoding.decode(data, detail=_PANEL)
-    fitted = images.fit(decoded, metadata.height, metadata.width, polarity)
+    fitted = images.load(data, metadata.height, metadata.width, polarity)  # as it was read, in less detail perhaps
     columns = -(-len(reading.steps) // _ROWS)
     column = _cell_width(metadata)
     size = (_EDGE * 2 + _PANEL + columns * (column + _GAP), _EDGE * 2 + _HEADER + _PANEL)

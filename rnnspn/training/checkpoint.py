@@ -25,12 +25,13 @@ from torch import Tensor
 
 from rnnspn.config import AUTHORS_2015, DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
-from rnnspn.files import write_bytes, write_text
+from rnnspn.files import is_folder, is_no_file, write_bytes, write_text
 from rnnspn.models.networks import Network
 from rnnspn.scores import Score
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
+RUNS = Path("runs")
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "checkpoint.safetensors"
 TEST_LOG = "test.jsonl"
@@ -106,7 +107,7 @@ class Checkpoint:
             CheckpointError: The file is missing, damaged or not one of ours.
         """
         try:
-            if path.exists() and not path.is_file():
+            if is_no_file(path):
                 raise ValueError("a folder or a device")
             content = path.read_bytes()  # once: a run that goes on meanwhile replaces the file
             tensors = load(content)
@@ -186,11 +187,17 @@ def expect_tensors(shapes: dict[str, torch.Size], tensors: dict[str, Tensor]) ->
 
 
 def in_run(path: Path) -> Path:
-    """Return a run folder's model; any other path as it is."""
-    return path / MODEL_FILE if path.is_dir() else path
+    """Return a run folder's model; any other path as it is.
+
+    Raises:
+        CheckpointError: It is what a run goes on from, and no model.
+    """
+    if path.name == STATE_FILE:
+        raise CheckpointError(f"{path} is what --resume goes on from; name {MODEL_FILE} beside it, or the run's folder")
+    return path / MODEL_FILE if is_folder(path) else path
 
 
-def find_model(runs: Path = Path("runs")) -> Path:
+def find_model(runs: Path = RUNS) -> Path:
     """Return the newest model under a folder of runs, of a run that goes on and of a row of Table 1 too.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rnnspn.errors import CheckpointError, OutputError
-from rnnspn.files import remove_unfinished, reserved, write_text
+from rnnspn.files import exists, remove_unfinished, reserved, write_text
 from rnnspn.training.batches import Batches, Pictures, ahead
 from rnnspn.training.checkpoint import (
     CONFIG_FILE,
@@ -96,6 +96,8 @@ class Trainer:
             return self._train(batches, validation)
         with reserved(self.folder / LOCK_FILE):  # data that cannot be had leave no folder behind
             remove_unfinished(self.folder)
+            if self.tally.step == 0 and not self._restored and exists(self.folder / STATE_FILE):
+                raise OutputError(f"another run has begun in {self.folder} meanwhile; choose another --out")
             if self._restored and self._restored != _version(self.folder / STATE_FILE):
                 raise OutputError(f"another run has gone on in {self.folder} meanwhile; give the command again")
             if self.tally.step == 0:

@@ -263,7 +263,7 @@ def _config_of(folder: Path) -> RunConfig | None:
     """Return what a run folder was begun with, None where there is none that can be read."""
     try:
         return RunConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text()))
-    except (OSError, ValueError, ConfigError, CheckpointError):
+    except (OSError, ValueError, ConfigError):
         return None
 
 
@@ -281,7 +281,7 @@ def _finished(row: Row, plan: Plan) -> Result | None:
         result = Result(row, config, score, errors, document["epochs"], document["hardware"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable result ({error}); remove it to test the row again") from None
     if plan.config(row, config.train.dropout) != config:
         raise CheckpointError(f"{path} belongs to another plan; repeat it with its own options or choose another --out")

@@ -1,6 +1,5 @@
 """Run folders: which one to start, and which one to go on with."""
 
-import hashlib
 import itertools
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,10 +9,10 @@ from rnnspn.alphabet import BLANK
 from rnnspn.config import AUTHORS_2015, SIZES, SYNTHESIS, DataConfig, ModelConfig, TrainConfig, family_config, to_dict
 from rnnspn.data.labels import digest_of, labels_of
 from rnnspn.errors import CheckpointError, ConfigError, OutputError
-from rnnspn.training.checkpoint import FILES, MODEL_FILE, STATE_FILE, Checkpoint, RunConfig
+from rnnspn.files import exists, is_folder
+from rnnspn.training.checkpoint import FILES, MODEL_FILE, RUNS, STATE_FILE, Checkpoint, RunConfig
 from rnnspn.training.recipes import default_source, train_config
 
-RUNS = Path("runs")
 _FAMILY, _STEPS = "rnn-spn", 3
 _LEAST_EPOCH, _MOST_EPOCH = 6_000, 60_000
 """Pictures of an epoch on a folder: a small one is gone through several times between validations."""
@@ -77,7 +76,7 @@ def new_config(
     family = family or _FAMILY
     source, said = data or default_source(recipe), ""
     if source not in (SYNTHESIS, AUTHORS_2015):
-        if not Path(source).is_dir():
+        if not is_folder(Path(source)):
             raise ConfigError(f"expected data to be {SYNTHESIS}, {AUTHORS_2015} or a folder; got {source!r}")
         source = str(Path(source).absolute())
         labels = labels_of(Path(source))
@@ -132,9 +131,9 @@ def new_folder(wanted: Path | None, config: RunConfig) -> Path:
         OutputError: The folder wanted already holds a run, or a file of another kind that a run would replace.
     """
     if wanted is not None:
-        if any((wanted / name).exists() for name in (STATE_FILE, MODEL_FILE)):
+        if any(exists(wanted / name) for name in (STATE_FILE, MODEL_FILE)):
             raise OutputError(f"{wanted} already holds a run; add --resume to go on with it, or choose another --out")
-        if foreign := next(filter(Path.exists, (wanted / name for name in FILES)), None):
+        if foreign := next(filter(exists, (wanted / name for name in FILES)), None):
             raise OutputError(f"training would replace {foreign}, which is no run's; choose another --out")
         return wanted
     model = config.model
@@ -162,10 +161,7 @@ def existing(wanted: Path | None, data: str | None = None) -> tuple[Path, RunCon
         if not states:
             raise CheckpointError(f"no run to go on with under {RUNS}/; name one with --out, or start without --resume")
         wanted = states[-1].parent
-    state = wanted / STATE_FILE
-    if not state.exists():
-        raise CheckpointError(f"{wanted} holds no run; start one without --resume")
-    config = Checkpoint.load(state).config
+    config = Checkpoint.load(wanted / STATE_FILE).config
     return wanted, replace(config, data=config.data.moved_to(Path(data))) if data else config
 
 
@@ -176,17 +172,3 @@ def labels_changed(data: DataConfig) -> bool:
         DataError: The labels are gone, or contradict each other.
     """
     return bool(data.labels) and digest_of(Path(data.source)) != data.labels
-
-
-def digest(checkpoint: Path | None) -> str | None:
-    """Return the SHA-256 of a checkpoint file, None for none.
-
-    Raises:
-        CheckpointError: The file cannot be read.
-    """
-    if checkpoint is None:
-        return None
-    try:
-        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {checkpoint}: {error.strerror}; name a run's {MODEL_FILE}") from None

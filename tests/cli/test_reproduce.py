@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rnnspn.scores import Score
+from rnnspn.training import reproduction
+from rnnspn.training.reproduction import Plan, Result, Row
 from tests.cli.program import rnnspn, rnnspn_here, start
 
 ONE_ROW = ["reproduce", "--quick", "--rows", "rnn-spn-d4", "--out", "table"]
@@ -43,6 +46,21 @@ def test_repeating_the_command_only_reads(workplace: Path) -> None:
     (row,) = json.loads(out)["rows"]
     assert (row["row"], row["test"]["digits"]) == ("rnn-spn-d4", 30_000)
     assert (workplace / "table/rnn-spn-d4/checkpoint.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_stop_that_is_asked_for_while_a_row_is_tested_ends_after_that_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tested(row: Row, plan: Plan, *_: object) -> Result:
+        signal.raise_signal(signal.SIGTERM)
+        return Result(row, plan.config(row, 0.3), Score(1, 0, 1, 0, (0,), (1,)), {0.3: 0.1}, 1, "somewhere")
+
+    monkeypatch.setattr(reproduction, "run_row", tested)
+    code, _, err = rnnspn_here(tmp_path, "reproduce", "--quick", "--rows", "rnn-spn-d4,rnn-spn-d3")
+    assert code == 130
+    assert "interrupted after rnn-spn-d4; the same command goes on from there" in err
+    code, _, err = rnnspn_here(tmp_path, "reproduce", "--quick", "--rows", "rnn-spn-d4")
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rnnspn.alphabet import spelled
 from rnnspn.config import DataConfig, family_config
 from rnnspn.data.held_out import held_out
 from rnnspn.data.labelled_folder import labelled_folder, unlabelled
-from rnnspn.data.labels import labels_of
+from rnnspn.data.labels import labels_of, rows_of
 from rnnspn.data.mnist import load_mnist
 from rnnspn.data.samples import write_samples
 from rnnspn.data.sequences import Sequences
@@ -311,6 +311,22 @@ def test_a_quotation_mark_that_is_never_closed_is_named_with_its_line(tmp_path: 
     (tmp_path / "labels.csv").write_text(f"{before}path,label\n{''.join(lines)}")
     with pytest.raises(DataError, match=rf"line {line}: expected .*; got 'AB\\n2.png,AB.* and more$"):
         labels_of(tmp_path)
+
+
+@pytest.mark.parametrize("through", ["itself", "link"])
+def test_absolute_paths_are_of_the_same_pictures(tmp_path: Path, through: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "itself")
+    folder = tmp_path / through
+    (tmp_path / "itself").mkdir()
+    own_pictures(folder, 20)
+    names = [f"{number}.png" for number in range(20)]
+    said = {}
+    for top in ("", f"{folder}/", f"{folder.resolve()}/", str(folder).replace("/", "\\") + "\\"):
+        (folder / "labels.csv").write_text("path,label\n" + "".join(f"{top}{name},AB\n" for name in names))
+        said[top] = labels_of(folder).sha256, [row.key for row in rows_of(folder, "validation")]
+        assert unlabelled(folder) == []
+    assert len({str(what) for what in said.values()}) == 1
+    assert len(labelled_folder(folder, TWO_LETTERS).images) == 20
 
 
 def test_a_picture_is_the_same_by_its_absolute_path(tmp_path: Path) -> None:

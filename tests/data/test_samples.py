@@ -82,6 +82,22 @@ def test_what_a_killed_run_left_does_not_keep_the_next_one_out(tmp_path: Path, s
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_only_looks_like_that_is_left_alone(tmp_path: Path, supply: Sequences) -> None:
+    (tmp_path / ".film.part").write_bytes(b"somebody's")
+    with pytest.raises(OutputError, match=r"1 other files, such as \.film\.part"):
+        write_samples(tmp_path, supply, 3)
+    assert (tmp_path / ".film.part").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("text", ["path,label\n/x/1.jpg,123\n", "path,label\n00000.png,12A\n", "path;label\n", ""])
+def test_labels_of_other_pictures_are_left_alone(tmp_path: Path, supply: Sequences, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(OutputError, match=r"labels\.csv is of other pictures; name a new or an empty folder"):
+        write_samples(tmp_path, supply, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
+    assert (tmp_path / "labels.csv").read_text() == text
+
+
 def test_a_folder_left_half_way_has_no_labels(tmp_path: Path, supply: Sequences) -> None:
     write_samples(tmp_path, supply, 5)
 

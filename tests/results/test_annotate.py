@@ -9,6 +9,8 @@ from PIL import Image, ImageColor
 
 from rnnspn.errors import OutputError
 from rnnspn.inference.predictor import Predictor
+from rnnspn.pictures import images
+from rnnspn.results import glimpses
 from rnnspn.results.annotate import COLOURS, Annotator, draw
 from tests import handmade
 
@@ -99,3 +101,17 @@ def test_no_picture_is_written_over(tmp_path, link):
         picture.symlink_to(tmp_path / "a.png")
     with pytest.raises(OutputError, match=r"a\.png: it is one of the files to read; choose another place"):
         Annotator(tmp_path, [str(picture), str(tmp_path / "a.jpg")], handmade.METADATA)
+
+
+def test_crops_are_of_the_pixels_that_were_read(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.jpg", quality=90)  # decoded in less detail to read than to draw
+    data, facts = (tmp_path / "large.jpg").read_bytes(), handmade.METADATA
+    onnx.save(handmade.build(facts), tmp_path / "m.onnx")
+    reading = Predictor.load(tmp_path / "m.onnx", provider="cpu").predict([data])[0]
+    sampled = []
+    monkeypatch.setattr(glimpses, "sample", lambda pixels, *_: (sampled.append(pixels), pixels)[1])
+    draw(data, reading, facts)
+    expected = images.load(data, facts.height, facts.width).pixels
+    assert len(sampled) == len(reading.steps)
+    assert all(np.array_equal(pixels, expected) for pixels in sampled)

@@ -318,6 +318,16 @@ def test_a_run_that_another_has_gone_on_with_meanwhile_is_left_to_it(tmp_path: P
     assert Checkpoint.load(tmp_path / STATE_FILE).notes["tally"]["step"] == 5
 
 
+def test_a_run_that_another_has_begun_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    config = small_run("best")
+    late = Trainer(tmp_path, replace(config, train=replace(config.train, seed=9)), CPU)
+    Trainer(tmp_path, config, CPU, stop_after(2)).run()
+    with pytest.raises(OutputError, match=r"another run has begun in .* meanwhile; choose another --out"):
+        late.run()
+    left = Checkpoint.load(tmp_path / STATE_FILE)
+    assert (left.config.train.seed, left.notes["tally"]["step"]) == (config.train.seed, 2)
+
+
 def test_a_gradient_without_bounds_at_the_end_of_an_epoch_is_found_before_it_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

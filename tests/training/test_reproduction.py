@@ -242,6 +242,14 @@ def test_a_run_of_another_configuration_is_refused(tmp_path: Path) -> None:
         run_row(SMALL, plan(tmp_path, seed=1), CPU, Observer())
 
 
+def test_a_result_whose_rates_are_no_table_is_one_clear_error(tmp_path: Path) -> None:
+    run_row(SMALL, plan(tmp_path), CPU, Observer())
+    path = tmp_path / "rnn-spn-d4.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"validation_digit_error_by_dropout": [0.1]}))
+    with pytest.raises(CheckpointError, match="not a readable result"):
+        finished(plan(tmp_path))
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": 3}', "{"])
 def test_a_damaged_result_is_one_clear_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "rnn-spn-d4.json").write_text(text)
