@@ -47,7 +47,8 @@ def evaluate(
 ) -> None:
     """Count a model's errors, with 95 % intervals.
 
-    They are counted per digit, sequence and position, and for the readings of which it is surest.
+    They are counted per digit, sequence and position, and for the readings of which it is surest. Where labels are of
+    different lengths, a digit that is read after a label's end is one more, and wrong.
 
     A checkpoint's look at the test set is logged in its run folder and goes into the metadata of the exported file.
     """

@@ -39,7 +39,8 @@ def inspect(
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     about = facts["metadata"]
     tested, training = about["test_error"], about["training"]
-    validation = _error(training.get("validation"))
+    bits = ", in float32" if about["parity"].get("stored_weights") else ""
+    validation = _error(training.get("validation"), bits)
     data = from_dict(DataConfig, training.get("data", {}))
     if not data.validation:
         validation = "none: those pictures were learned from too"
@@ -60,7 +61,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("pictures", f"{about['resize_policy']}, {about['polarity']}, {about['normalisation']}"),
         ("training", f"recipe {training.get('recipe', 'unknown')}, seed {training.get('seed', 'unknown')}"),
         ("validation", validation),
-        ("test", _error(tested)),
+        ("test", _error(tested, bits)),
         ("parity", _parity(about["parity"])),
         ("precision", _cost(about["parity"].get("stored_weights"), "fp32")),
         ("bfloat16", _cost(about["parity"].get("bfloat16"), "not allowed")),
@@ -68,14 +69,14 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _error(score: dict[str, Any] | None) -> str:
+def _error(score: dict[str, Any] | None, bits: str) -> str:
     if not score or "digit_error" not in score:
         return "not measured"
     low, high = score["digit_error_interval"]
     where = f" on {score['data']}" if "data" in score else ""
     return (
         f"{score['digit_error']:.2%} per digit (n = {score['digits']:,}, 95 % interval {low:.2%} to {high:.2%}), "
-        f"{score['sequence_error']:.2%} per sequence{where}"
+        f"{score['sequence_error']:.2%} per sequence{where}{bits}"
     )
 
 

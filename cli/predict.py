@@ -90,7 +90,8 @@ def predict(
         ):
             if resume:
                 tally = resuming.take_up(stream, form, listed, predictor, polarity)
-                going_on = f"going on after {tally.done} of {len(listed)} pictures"
+                drawn = ", which are not drawn again" if annotate else ""
+                going_on = f"going on after {tally.done} of {len(listed)} pictures{drawn}"
                 say(going_on if tally.done else "no unfinished run to go on with: reading all", quiet=quiet)
                 progress(tally.done)
             writer = writers.make_writer(form, stream, console.complain, path_width=width, begun=tally.done > 0)

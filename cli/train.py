@@ -38,7 +38,8 @@ def train(
     recipe: Annotated[Literal["best", "paper"], typer.Option(help="How to train.")] = "best",
     epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default="the recipe's")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Pictures per epoch.", show_default="60000, or 12000 for few of your own")
+        int | None,
+        typer.Option(help="Pictures per epoch, in whole batches.", show_default="60000, or 12000 for few of your own"),
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout rate.", show_default="the recipe's")] = None,
     settings: Annotated[
@@ -158,6 +159,9 @@ def _about(folder: Path, steps: int, validation: bool) -> "Iterator[str]":
     yield f"{labels.pictures} labels of {lengths} characters out of {named}{held_out}"
     if labels.others:
         yield f"columns that are not read: {', '.join(labels.others)}"
+    if labels.again.times:
+        times, line = labels.again
+        yield f"lines that name a picture again, which counts once: {times}, line {line} the first"
     if others := unlabelled(folder):
         yield f"pictures without a label, which are not learned from: {len(others)}, {others[0]} the first"
     if len(labels.lengths) > 1:  # which may be meant, or a spreadsheet that has dropped leading zeros

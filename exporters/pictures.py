@@ -1,4 +1,4 @@
-"""What exported models are compared on: synthesised pictures of digits, all black, all white and noise; and strokes."""
+"""What exported models are compared on: digits, all black, all white and noise; and for clients, strokes and rings."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,4 +44,11 @@ def strokes(seed: int, height: int = 24, width: int = 40) -> NDArray[np.uint8]:
         down, across = (thickness, length) if random.integers(2) else (length, thickness)
         levels[top : top + down, left : left + across] += ink
     picture: NDArray[np.uint8] = levels.clip(0, 255).astype(np.uint8)
+    return picture
+
+
+def rings(height: int, width: int) -> NDArray[np.uint8]:
+    """Return black and white rings around a corner, finer and finer to the opposite one, uint8 (height, width)."""
+    y, x = np.mgrid[:height, :width]
+    picture: NDArray[np.uint8] = (255 * ((x * x + y * y) // max(1, (height**2 + width**2) // 400) % 2)).astype(np.uint8)
     return picture

@@ -163,9 +163,10 @@ def check_accuracy(full: Reader, other: Reader, examples: Examples, precision: s
     count, lost = len(examples.labels), right[0] - right[1]
     accuracy = Accuracy(precision, count, right[0] / count, right[1] / count, int((digits[0] != digits[1]).sum()))
     if 100 * lost > max_drop * count:
+        few = f" (of so few, one is {100 / count:.2g})" if max_drop * count < 100 else ""
         raise ParityError(
             f"{precision} reads {right[1]} of {count} sequences right, float32 {right[0]}: {100 * lost / count:.2f} "
-            f"points less, allowed {max_drop:g}; no file was written; --max-accuracy-drop allows more"
+            f"points less, allowed {max_drop:g}{few}; no file was written; --max-accuracy-drop allows more"
         )
     return accuracy
 

@@ -11,8 +11,10 @@ The file is one JSON document:
 | `runtime` | what gave the answers |
 | `vectors` | for each picture its H x W grey levels, row by row in base64, and the outputs of the contract |
 | `preparations` | small pictures for what comes before a model, each with its own `height` and `width` |
+| `scalings` | pictures of which step 3 of docs/pictures.md makes `scaled`, `scaled_height` x `scaled_width` levels |
 
-`picture` are the levels as they come, `image` what steps 4 and 5 of docs/pictures.md make of them.
+`picture` are the levels as they come, `image` what steps 4 and 5 of docs/pictures.md make of them. Levels of `scaled`
+may differ by the `tolerance` beside them, as filters round in their own ways.
 
 Shapes: n pictures, H x W pixels.
 """
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from exporters import pictures
 from rnnspn import contract
@@ -44,6 +47,12 @@ _PICTURES = 10
 _CANDIDATES = 64
 _NOISE = 1
 _DECIMALS = 7
+_SCALED = "scaled"
+_SCALED_TOLERANCE = 2
+_SIDE = 20
+"""Pixels that pictures are scaled to fit, in height and width."""
+_SCALINGS = ((130, 161), (50, 69), (8, 11))
+"""Heights and widths of pictures to scale: one to reduce before, one to shrink and one to enlarge."""
 _TELLING = (1199, 583, 283, 0, 986, 248, 10, 1018)
 """Seeds of small pictures, chosen so that each way to go wrong that the tests know shows in two of them."""
 
@@ -97,6 +106,7 @@ def vectors(model: ModelFile) -> dict[str, Any]:
         "runtime": f"onnxruntime {onnxruntime().__version__}, CPU",
         "vectors": [_vector(taken[index], shown[index], outputs, index) for index in np.flatnonzero(clear)[:_PICTURES]],
         "preparations": [_preparation(pictures.strokes(seed)) for seed in _TELLING],
+        "scalings": [_scaling(pictures.rings(*size)) for size in _SCALINGS],
     }
 
 
@@ -133,6 +143,21 @@ def _preparation(picture: NDArray[np.uint8]) -> dict[str, Any]:
     height, width = picture.shape
     image = images.load(picture, height, width).pixels
     return {"height": height, "width": width, "picture": _base64(picture), "image": _base64(image)}
+
+
+def _scaling(picture: NDArray[np.uint8]) -> dict[str, Any]:
+    height, width = picture.shape
+    place = images.Placement.fitting(width, height, _SIDE, _SIDE)
+    levels = images.scaled(Image.fromarray(picture), (place.width, place.height))
+    return {
+        "height": height,
+        "width": width,
+        "picture": _base64(picture),
+        f"{_SCALED}_height": place.height,
+        f"{_SCALED}_width": place.width,
+        _SCALED: _base64(levels),
+        "tolerance": _SCALED_TOLERANCE,
+    }
 
 
 def _base64(levels: NDArray[np.uint8]) -> str:

@@ -74,6 +74,7 @@ class Labels(NamedTuple):
         lengths: Each length, the shortest first; 0 is that of pictures with nothing to read.
         characters: Each character, in order.
         others: Columns that are not read.
+        again: Lines that name a picture once more, and say the same of it; it counts once.
         sha256: SHA-256 of what all lines say, in their order, in hexadecimal.
     """
 
@@ -84,6 +85,7 @@ class Labels(NamedTuple):
     lengths: dict[int, Seen]
     characters: dict[str, Seen]
     others: tuple[str, ...]
+    again: Seen
     sha256: str
 
 
@@ -98,7 +100,7 @@ def labels_of(folder: Path) -> Labels:
     Raises:
         DataError: They are missing, one is not legal, or all are empty.
     """
-    rows, others = _read(folder)
+    rows, others, again = _read(folder)
     faults = [
         (
             row.line,
@@ -116,7 +118,7 @@ def labels_of(folder: Path) -> Labels:
     alphabet += BLANK if len(lengths) > 1 else ""
     chosen = _held_out(rows)
     held_out = sum(row.key in chosen for row in rows)
-    return Labels(len(rows), held_out, max(lengths), alphabet, lengths, characters, others, _digest(rows))
+    return Labels(len(rows), held_out, max(lengths), alphabet, lengths, characters, others, again, _digest(rows))
 
 
 def digest_of(folder: Path) -> str:
@@ -129,7 +131,7 @@ def digest_of(folder: Path) -> str:
 
 
 def rows_of(folder: Path, split: str | None) -> list[Row]:
-    """Return the lines that belong to a split.
+    """Return the lines that belong to a split, one for each picture.
 
     Args:
         folder: Holds `labels.csv`.
@@ -139,10 +141,10 @@ def rows_of(folder: Path, split: str | None) -> list[Row]:
     Raises:
         DataError: The labels are missing or contradict each other, or there are too few to split.
     """
-    rows, _ = _read(folder)
+    rows, *_ = _read(folder)
     if split is None:
         return rows
-    if len({row.key for row in rows}) < 2:
+    if len(rows) < 2:
         raise DataError(f"{folder / LABELS}: expected two pictures or more, one of them to validate on")
     chosen = _held_out(rows)
     return [row for row in rows if (row.key in chosen) == (split == "validation")]
@@ -189,8 +191,8 @@ def _held_out(rows: list[Row]) -> set[str]:
     return chosen if 0 < len(chosen) < len(shares) else {min(shares, key=shares.__getitem__)}
 
 
-def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
-    """Return the lines, and the names of columns that are not read."""
+def _read(folder: Path) -> tuple[list[Row], tuple[str, ...], Seen]:
+    """Return a line for each picture, the names of columns that are not read, and the lines that only say it again."""
     path = folder / LABELS
     try:
         lines = _lines(_text(folder))
@@ -219,7 +221,9 @@ def _read(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
             )
         if str(before.place) != str(row.place):  # NaN, where a line does not say, is no number that equals itself
             raise DataError(f"{path}, line {row.line}: {row.name} has other places here than in line {before.line}")
-    return rows, tuple(name for name in names if name and name not in columns)
+    again = [row.line for row in rows if known[row.key] is not row]
+    others = tuple(name for name in names if name and name not in columns)
+    return [*known.values()], others, Seen(len(again), again[0] if again else 0)
 
 
 def _text(folder: Path) -> str:

@@ -23,9 +23,9 @@ def expect_sound(content: bytes) -> ModelMetadata:
         ModelFileError: They are no ONNX model, or break the contract; it does not name the file.
     """
     model = _parse(content)
+    metadata = _metadata(model)  # first: what nobody here made needs no other advice
     _check_safe(model)
     _check_numbers(model)
-    metadata = _metadata(model)
     _check_tensors(model.graph, metadata)
     return metadata
 

@@ -170,8 +170,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     alpha = decoded.image.getchannel("A") if "A" in decoded.image.getbands() else None
     if alpha is not None and alpha.getextrema() != (255, 255):
         grey = ImageChops.multiply(grey, alpha)
-        cover = _resized(alpha, size, decoded.box)
-    levels = _resized(grey, size, decoded.box)
+        cover = scaled(alpha, size, decoded.box)
+    levels = scaled(grey, size, decoded.box)
     if polarity == "dark-on-light" or (polarity == "auto" and is_on_light(levels, cover)):
         # With `levels` already weighted by the cover, this is the inverse of the picture laid over white.
         levels = (255 if cover is None else np.maximum(cover, levels)) - levels
@@ -184,7 +184,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
     return Fitted(pixels, placement)
 
 
-def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Pixels:
+def scaled(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
+    """Scale a box of grey levels, all of them where it is None, to (width, height) pixels."""
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
     levels: Pixels = np.asarray(image)

@@ -92,8 +92,8 @@ def new_config(
         values.setdefault("epoch_images", min(round(images), _MOST_EPOCH))
     elif values.get("companions"):
         raise ConfigError(f"companions are for pictures of one's own: expected 0 with {source}")
-    if source == AUTHORS_2015 and layout != "authors":
-        raise ConfigError(f"{source} has the layout authors: expected --data {SYNTHESIS} with the layout {layout}")
+    if source != SYNTHESIS and layout != "authors":
+        raise ConfigError(f"the layout {layout} is for --data {SYNTHESIS}, got {source}; leave out --layout")
     model = family_config(family, size or "full", steps=usual if steps is None else steps, **given)
     config = train_config(recipe, model, seed=seed, **values)
     config = replace(config, batch=min(config.batch, config.epoch_images))

@@ -27,13 +27,16 @@ def test_the_bundled_model_tells_everything_about_itself(tmp_path: Path) -> None
     assert "largest differences from PyTorch: probabilities" in lines["parity"]
 
 
-def test_a_validation_error_is_given_with_its_interval(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", ["", ", in float32"])
+def test_a_validation_error_is_given_with_its_interval(tmp_path: Path, bits: str) -> None:
     training = {"validation": Score(600, 6, 200, 5, (1, 2, 3), (200,) * 3).to_dict(), "data": {"validation": True}}
-    (tmp_path / "model.onnx").write_bytes(handmade.build(handmade.metadata(training=training)).SerializeToString())
+    cost = {"precision": "int8", "sequences": 200, "full": 0.97, "reduced": 0.96, "different": 1}
+    about = handmade.metadata(training=training, parity={"stored_weights": cost} if bits else {})
+    (tmp_path / "model.onnx").write_bytes(handmade.build(about).SerializeToString())
     code, out, _ = rnnspn(tmp_path, "inspect")
     (line,) = [line[19:] for line in out.splitlines() if line.startswith("validation ")]
     assert code == 0
-    assert line == "1.00% per digit (n = 600, 95 % interval 0.46% to 2.16%), 2.50% per sequence"
+    assert line == f"1.00% per digit (n = 600, 95 % interval 0.46% to 2.16%), 2.50% per sequence{bits}"
 
 
 def test_a_validation_error_on_pictures_that_the_first_weights_knew_is_none(tmp_path: Path) -> None:

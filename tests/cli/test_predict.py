@@ -331,6 +331,17 @@ def test_the_labels_of_pictures_are_not_written_over(run, pictures, model_path, 
     assert labels.read_text().endswith(",123\n")
 
 
+def test_what_was_read_before_is_not_drawn_again_and_that_is_said(run, pictures, model_path, tmp_path):
+    output, drawn = tmp_path / "out.jsonl", tmp_path / "drawn"
+    command = ["predict", pictures / "good.png", "--model", model_path, "--output", output]
+    assert run(*command, "-q").code == 0
+    output.rename(tmp_path / "out.jsonl.partial")
+    resumed = run(*command, "--resume", "--annotate", drawn)
+    assert resumed.code == 0
+    assert "going on after 1 of 1 pictures, which are not drawn again" in resumed.stderr.splitlines()
+    assert not drawn.exists()
+
+
 def test_isolated_pictures_are_not_drawn(run, pictures, model_path, tmp_path):
     result = run("predict", pictures, "--model", model_path, "--isolate", "--annotate", tmp_path / "drawn")
     _assert_one_line(result, 2, "leave one out")

@@ -329,6 +329,20 @@ def test_absolute_paths_are_of_the_same_pictures(tmp_path: Path, through: str) -
     assert len(labelled_folder(folder, TWO_LETTERS).images) == 20
 
 
+def test_a_picture_that_is_named_again_counts_once(tmp_path: Path) -> None:
+    own_pictures(tmp_path, 3)
+    lines = ["0.png,AB", "1.png,BA", "./0.png,AB", "2.png,AA", f"{tmp_path}/0.png,AB"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    labels = labels_of(tmp_path)
+    assert (labels.pictures, labels.held_out, labels.again) == (3, 1, (2, 4))
+    assert (labels.lengths[2], labels.characters["A"]) == ((3, 2), (4, 2))
+    examples = labelled_folder(tmp_path, TWO_LETTERS)
+    assert [Path(path).name for path in examples.paths] == ["0.png", "1.png", "2.png"]
+    (tmp_path / "labels.csv").write_text("path,label\n0.png,AB\n0.png,AB\n")
+    with pytest.raises(DataError, match="expected two pictures or more"):
+        rows_of(tmp_path, "train")
+
+
 def test_a_picture_is_the_same_by_its_absolute_path(tmp_path: Path) -> None:
     own_pictures(tmp_path, 2)
     (tmp_path / "labels.csv").write_text(f"path,label\n0.png,AB\n{tmp_path / '0.png'},BA\n")

@@ -126,7 +126,7 @@ def test_the_bundled_vectors_belong_to_the_bundled_model_and_hold() -> None:
     path = vectors_file(model_file.bundled())
     document = json.loads(path.read_text())
     assert document["model"]["sha256"] == hashlib.sha256(content).hexdigest(), "run rnnspn vectors on the new model"
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 350_000
     assert len(document["vectors"]) == 10
     assert len({tuple(vector["digits"]) for vector in document["vectors"]}) >= 6
     assert faults(document, content) == []
@@ -141,6 +141,57 @@ def test_vectors_show_a_client_that_prepares_pictures_wrongly(wrong: str) -> Non
     exec(source.replace(right, misread), changed)
     pictures = [(levels_of(one, "picture"), levels_of(one, "image")) for one in document["preparations"]]
     assert sum(not np.array_equal(changed["prepared"](picture), image) for picture, image in pictures) >= 2
+
+
+def scaled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Do step 3 of docs/pictures.md without Pillow."""
+    down, across = (max(1, length // (3 * size)) for length, size in zip(picture.shape, (height, width), strict=True))
+    blocks = [[picture[y : y + down, x : x + across] for x in range(0, picture.shape[1], across)]
+              for y in range(0, picture.shape[0], down)]  # fmt: skip
+    reduced = np.array([[np.floor(block.mean() + 0.5) for block in row] for row in blocks])
+    rows = bicubic(reduced, picture.shape[1] / across, width)
+    return bicubic(rows.T, picture.shape[0] / down, height).T
+
+
+def bicubic(rows: np.ndarray, length: float, size: int) -> np.ndarray:
+    wide = max(length / size, 1)
+    away = np.abs(np.arange(rows.shape[1]) + 0.5 - (np.arange(size)[:, None] + 0.5) * length / size) / wide
+    near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
+    weights = np.where(away < 1, near, np.where(away < 2, far, 0))
+    levels = rows @ (weights / weights.sum(axis=1, keepdims=True)).T
+    return np.floor(levels.clip(0, 255) + 0.5)
+
+
+MISSCALED = {
+    "as it stands": ("", ""),
+    "not reduced before": ("max(1, length // (3 * size))", "1"),
+    "reduced too early": ("3 * size", "2 * size"),
+    "plain interpolation": ("max(length / size, 1)", "1"),
+    "corners on corners": (
+        "np.arange(rows.shape[1]) + 0.5 - (np.arange(size)[:, None] + 0.5) * length / size",
+        "np.arange(rows.shape[1]) - np.arange(size)[:, None] * (rows.shape[1] - 1) / (size - 1)",
+    ),
+    "another bicubic": (
+        "1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2",
+        "1.25 * away**3 - 2.25 * away**2 + 1, -0.75 * away**3 + 3.75 * away**2 - 6 * away + 3",
+    ),
+}
+"""Ways to misread step 3: what `scaled` and `bicubic` say, and what they would say then."""
+
+
+@pytest.mark.parametrize("wrong", MISSCALED)
+def test_vectors_show_a_client_that_scales_pictures_wrongly(wrong: str) -> None:
+    document = json.loads(vectors_file(model_file.bundled()).read_text())
+    source, (right, misread) = inspect.getsource(scaled) + inspect.getsource(bicubic), MISSCALED[wrong]
+    changed = dict(globals())
+    exec(source.replace(right, misread) if right else source, changed)
+    differences = []
+    for one in document["scalings"]:
+        expected = levels_of({**one, "height": one["scaled_height"], "width": one["scaled_width"]}, "scaled")
+        found = changed["scaled"](levels_of(one, "picture"), *expected.shape)
+        differences.append(np.abs(found - expected).max() / one["tolerance"])
+    assert source.count(right) == 1 or not right
+    assert (max(differences) > 1) == bool(right), differences
 
 
 @pytest.mark.parametrize("name", [contract.DIGITS, contract.PROBABILITIES, contract.THETA])

@@ -143,6 +143,10 @@ def test_opsets_are_those_that_the_contract_and_the_installed_onnx_know(tmp_path
     for version in (18, 19, newest):
         model.opset_import[0].version = version
         assert model_file.load(_saved(model, tmp_path)).metadata == handmade.METADATA
+    model.opset_import[0].version = 17
+    del model.metadata_props[:]
+    assert "not a model made by rnnspn export" in _refusal(_saved(model, tmp_path))
+    model = handmade.build()
     del model.opset_import[:]
     assert f"expected opset 18 to {newest}, got 0" in _refusal(_saved(model, tmp_path))
 

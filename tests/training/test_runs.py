@@ -46,7 +46,9 @@ def test_what_is_no_runs_is_not_replaced(name: str) -> None:
 
 
 def test_the_authors_pictures_have_one_layout() -> None:
-    with pytest.raises(ConfigError, match="authors-2015 has the layout authors: expected --data synthesis"):
+    with pytest.raises(
+        ConfigError, match="the layout paper is for --data synthesis, got authors-2015; leave out --layout"
+    ):
         runs.new_config("rnn-spn", "paper", layout="paper")
     assert runs.new_config("rnn-spn", "paper", data="synthesis", layout="paper").data.layout == "paper"
 
@@ -54,7 +56,8 @@ def test_the_authors_pictures_have_one_layout() -> None:
 def test_a_folders_labels_give_the_shape_and_the_length_of_an_epoch() -> None:
     Path("mine").mkdir()
     for count, images in ((30, 12_000), (7_000, 14_000), (40_000, 60_000)):
-        Path("mine/labels.csv").write_text("path,label\n" + "a.png,1x2y\n" * count)
+        lines = [f"{number}.png,1x2y\n" for number in range(count)]
+        Path("mine/labels.csv").write_text("".join(["path,label\n", *lines]))
         config = runs.new_config("rnn-spn", "best", data="mine")
         assert (config.model.steps, config.model.alphabet) == (4, "12xy")
         assert config.train.epoch_images == images
