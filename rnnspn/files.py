@@ -17,7 +17,7 @@ except ImportError:  # Windows refuses by itself to move a file that another pro
     fcntl = None  # type: ignore[assignment]
 
 _UNFINISHED = ".part"
-_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}\{_UNFINISHED}")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(_UNFINISHED))
 _ON_WINDOWS = os.name == "nt"
 """Where no folder can be opened, and nothing is flushed that is not open for writing."""
 
