@@ -37,9 +37,9 @@ PEERS = {
     "rnnspn-openvino-bfloat16": "rnnspn on OpenVINO's plug-in, bfloat16",
     "onnxruntime": "ONNX Runtime's defaults, the same file",
     "onnxruntime-naive": "ONNX Runtime's defaults, a naive export (nn.GRU, three GridSamples)",
-    "torch": "PyTorch eager, float32",
+    "torch": "PyTorch eager, channels_last, float32",
     "torch-bfloat16": "PyTorch eager, channels_last, bfloat16",
-    "torch-compile": "torch.compile, float32",
+    "torch-compile": "torch.compile, channels_last, float32",
     "openvino": "OpenVINO in throughput mode, float32, the same file",
     "openvino-plain": "OpenVINO in throughput mode, float32, the file without our rewrites",
     "openvino-bfloat16": "OpenVINO in throughput mode, bfloat16, the same file",
@@ -171,8 +171,6 @@ def pytorch(checkpoint: Path, pictures: np.ndarray, variant: str) -> Throughput:
     from rnnspn.training.evaluation import as_input
 
     network = Checkpoint.load(checkpoint).network().eval()
-    if variant == "bfloat16":
-        network = network.to(memory_format=torch.channels_last)
     if variant == "compile":
         network = torch.compile(network, dynamic=False)  # code of its own for every batch size
 

@@ -1,8 +1,8 @@
 """The graph that ships: a network between raw grey levels and readings.
 
 Everything that exists only for the export lives here. The network already runs its steps unrolled, samples all glimpses
-of a picture at once and classifies them in one pass, so the graph has one GridSample and no loop. `Reader` makes it
-compute the same function with less work.
+of a picture at once and classifies them in one pass, so the graph has one GridSample and no loop. `ExportedNetwork`
+makes it compute the same function with less work.
 
 Shapes: N pictures, T steps, G glimpses a picture, H x W pixels, K classes.
 """
@@ -30,7 +30,7 @@ _TRACED_BATCH = 4
 _FORBIDDEN = ("Loop", "If", "Scan", "GRU", "AffineGrid", "Shape")
 
 
-class Reader(nn.Module):
+class ExportedNetwork(nn.Module):
     """A network from uint8 pictures to the outputs of the contract, rewritten for speed without changing what it says.
 
     Four rewrites, each exact up to rounding; `benchmarks/rewrites.py` times every one of them:
@@ -123,7 +123,7 @@ def build_graph(
         network: In evaluation mode, on the CPU, float32.
         opset: Version of the standard operators.
         activate: Put each ReLU before its pooling: the same numbers, and runtimes do it inside the convolution.
-        **rewrites: Rewrites of `Reader` to leave out, for measuring them.
+        **rewrites: Rewrites of `ExportedNetwork` to leave out, for measuring them.
 
     Returns:
         The model, without metadata; batch is its only dynamic axis.
@@ -140,7 +140,7 @@ def build_graph(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            Reader(network, **rewrites).eval(),
+            ExportedNetwork(network, **rewrites).eval(),
             (example,),
             dynamo=True,
             opset_version=opset,

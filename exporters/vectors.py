@@ -147,7 +147,7 @@ def _preparation(picture: NDArray[np.uint8]) -> dict[str, Any]:
 
 def _scaling(picture: NDArray[np.uint8]) -> dict[str, Any]:
     height, width = picture.shape
-    place = images.Placement.fitting(width, height, _SIDE, _SIDE)
+    place = images.Letterbox.fitting(width, height, _SIDE, _SIDE)
     levels = images.scaled(Image.fromarray(picture), (place.width, place.height))
     return {
         "height": height,

@@ -19,7 +19,7 @@ from rnnspn.data.examples import Examples
 from rnnspn.data.labels import PLACES, Row, expect_none, key_of, rows_of, shown
 from rnnspn.errors import ImageError, InputError
 from rnnspn.pictures import inputs
-from rnnspn.pictures.images import Placement, load, to_input
+from rnnspn.pictures.images import Letterbox, load, to_input
 
 
 def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) -> Examples:
@@ -44,16 +44,16 @@ def labelled_folder(folder: Path, model: ModelConfig, split: str | None = None) 
     for row, path in zip(rows, paths, strict=True):
         try:
             fitted.append(load(path, model.height, model.width))
-            faults += [(row.line, fault) for fault in _misplaced(row, fitted[-1].placement)]
+            faults += [(row.line, fault) for fault in _misplaced(row, fitted[-1].letterbox)]
         except ImageError as error:
             faults.append((row.line, f"{row.name}: {error}; mend the picture or take its line out"))
     expect_none(faults, folder)
     source = f"{folder} {split}" if split else str(folder)
-    images, placements = np.stack([one.pixels for one in fitted]), [one.placement for one in fitted]
+    images, letterboxes = np.stack([one.pixels for one in fitted]), [one.letterbox for one in fitted]
     places = np.array([row.place for row in rows])
     centres = None
     if np.isfinite(places).any():
-        ends = to_input(places.reshape(-1, 2, 2), placements, model.height, model.width)
+        ends = to_input(places.reshape(-1, 2, 2), letterboxes, model.height, model.width)
         lengths = np.array([len(row.label) for row in rows])
         centres = _between(ends, lengths, model.steps)
     return Examples(source, images, labels, tuple(paths), centres)
@@ -95,9 +95,9 @@ def _path_of(folder: Path, name: str) -> str:
     return next(filter(os.path.exists, found), str(folder / name))  # which never raises, as Path.exists may
 
 
-def _misplaced(row: Row, placement: Placement) -> Iterator[str]:
+def _misplaced(row: Row, letterbox: Letterbox) -> Iterator[str]:
     """Yield what is wrong with places of characters: outside the picture, or all the same."""
-    width, height = placement.source_width, placement.source_height
+    width, height = letterbox.source_width, letterbox.source_height
     x1, y1, x2, y2 = row.place
     if math.isnan(x1):
         return

@@ -28,7 +28,7 @@ from rnnspn.inference.model_file import ModelFile
 from rnnspn.inference.records import Failure, Matrix, Quad, Reading, Record, Step
 from rnnspn.inference.session import Engine, Outputs
 from rnnspn.pictures import images, isolation
-from rnnspn.pictures.images import Fitted, Placement, Source
+from rnnspn.pictures.images import Fitted, Letterbox, Source
 from rnnspn.pictures.isolation import Load
 from rnnspn.pictures.polarity import Polarity, expect_polarity
 
@@ -224,7 +224,7 @@ class Predictor:
         chosen = outputs.chosen
         classes = outputs.digits.tolist()
         characters = [metadata.alphabet[index] for row in classes for index in row]
-        quads, matrices = self._attended(outputs.theta, [picture.placement for picture in fitted])
+        quads, matrices = self._attended(outputs.theta, [picture.letterbox for picture in fitted])
         steps = map(Step, characters, chosen.ravel().tolist(), quads, matrices)  # N*T of them, picture by picture
         return [
             Reading(digits, confidence, taken[: len(digits)], provider, model_sha256, polarity)
@@ -237,15 +237,15 @@ class Predictor:
         ]
 
     def _attended(
-        self, theta: NDArray[np.float32] | None, placements: Sequence[Placement]
+        self, theta: NDArray[np.float32] | None, letterboxes: Sequence[Letterbox]
     ) -> tuple[Iterable[Quad | None], Iterable[Matrix | None]]:
         """Give the quadrilateral and the affine matrix of every step, picture by picture."""
         if theta is None:
             return itertools.repeat(None), itertools.repeat(None)
         metadata = self.model.metadata
-        theta = np.broadcast_to(theta, (len(placements), metadata.steps, 2, 3))  # `ffn-spn` has one for all steps
+        theta = np.broadcast_to(theta, (len(letterboxes), metadata.steps, 2, 3))  # `ffn-spn` has one for all steps
         corners = _CORNERS @ theta.swapaxes(-1, -2)  # (N, T, 4, 2)
-        corners = images.to_source(corners, placements, metadata.height, metadata.width)
+        corners = images.to_source(corners, letterboxes, metadata.height, metadata.width)
         return _grouped(_grouped(corners.ravel().tolist(), 2), 4), _grouped(theta.ravel().tolist(), 6)
 
 

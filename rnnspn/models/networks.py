@@ -9,6 +9,7 @@ Shapes: B pictures, T steps, G glimpses a picture (T, 1 or none), H x W input pi
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rnnspn.config import ModelConfig
@@ -30,7 +31,10 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """A network of any family; `config` alone rebuilds it."""
+    """A network of any family; `config` alone rebuilds it.
+
+    Filters lie in memory with their channels last, and so do features then, as fast convolutions and pooling want it.
+    """
 
     grid: Tensor
 
@@ -44,6 +48,7 @@ class Network(nn.Module):
             self.localisation = FeedForwardLocalisation(config)
         self.classifier = Classifier(config, outputs=1 if config.family == "rnn-spn" else config.steps)
         self.register_buffer("grid", base_grid(*config.glimpse_size), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what the classifier sees, and where it came from.

@@ -25,7 +25,7 @@ _DETAIL = 3
 """A JPEG decodes at a reduced size only while that leaves this many pixels for each one of the model's."""
 
 
-class Placement(NamedTuple):
+class Letterbox(NamedTuple):
     """Where a picture lies in the model's input.
 
     Attributes:
@@ -45,7 +45,7 @@ class Placement(NamedTuple):
     source_height: int
 
     @classmethod
-    def fitting(cls, source_width: int, source_height: int, width: int, height: int) -> "Placement":
+    def fitting(cls, source_width: int, source_height: int, width: int, height: int) -> "Letterbox":
         """Scale a picture to fit width x height with its aspect kept, and centre it."""
         scale = min(width / source_width, height / source_height)
         fitted_width = min(width, max(1, round(source_width * scale)))
@@ -55,20 +55,20 @@ class Placement(NamedTuple):
 
 
 def to_source(
-    points: NDArray[np.floating[Any]], placements: Sequence[Placement], height: int, width: int
+    points: NDArray[np.floating[Any]], letterboxes: Sequence[Letterbox], height: int, width: int
 ) -> NDArray[np.float64]:
     """Map the model's coordinates to pixels of the pictures as displayed.
 
     Args:
         points: float (N, T, P, 2), (x, y) from -1 to +1, P points for each of T steps; points outside stay outside.
-        placements: Where each of the N pictures lies in its input.
+        letterboxes: Where each of the N pictures lies in its input.
         height: Input height H in pixels.
         width: Input width W in pixels.
 
     Returns:
         float64 (N, T, P, 2), (x, y) in pixels; (0, 0) is the centre of the top left pixel.
     """
-    left, top, fitted_width, fitted_height, source_width, source_height = np.array(placements, np.float64).T
+    left, top, fitted_width, fitted_height, source_width, source_height = np.array(letterboxes, np.float64).T
     offsets = np.stack([left, top], axis=-1)[:, None, None]  # (N, 1, 1, 2)
     scales = np.stack([source_width / fitted_width, source_height / fitted_height], axis=-1)[:, None, None]
     pixels = (points.astype(np.float64) + 1) / 2 * (width - 1, height - 1)
@@ -77,20 +77,20 @@ def to_source(
 
 
 def to_input(
-    points: NDArray[np.floating[Any]], placements: Sequence[Placement], height: int, width: int
+    points: NDArray[np.floating[Any]], letterboxes: Sequence[Letterbox], height: int, width: int
 ) -> NDArray[np.float64]:
     """Map pixels of the pictures as displayed to the model's coordinates: the inverse of `to_source`.
 
     Args:
         points: float (N, P, 2), (x, y) in pixels; P points for each picture.
-        placements: Where each of the N pictures lies in its input.
+        letterboxes: Where each of the N pictures lies in its input.
         height: Input height H in pixels.
         width: Input width W in pixels.
 
     Returns:
         float64 (N, P, 2), (x, y) from -1 to +1 inside the input.
     """
-    left, top, fitted_width, fitted_height, source_width, source_height = np.array(placements, np.float64).T
+    left, top, fitted_width, fitted_height, source_width, source_height = np.array(letterboxes, np.float64).T
     offsets = np.stack([left, top], axis=-1)[:, None]  # (N, 1, 2)
     scales = np.stack([fitted_width / source_width, fitted_height / source_height], axis=-1)[:, None]
     pixels = (points.astype(np.float64) + 0.5) * scales + offsets - 0.5
@@ -104,11 +104,11 @@ class Fitted:
 
     Attributes:
         pixels: uint8 (H, W), 0 background to 255 ink.
-        placement: Where the picture lies in it.
+        letterbox: Where the picture lies in it.
     """
 
     pixels: Pixels
-    placement: Placement
+    letterbox: Letterbox
 
 
 def load(source: Source, height: int, width: int, polarity: Polarity = "auto") -> Fitted:
@@ -163,8 +163,8 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
             part.
     """
     expect_polarity(polarity)
-    placement = Placement.fitting(decoded.width, decoded.height, width, height)
-    size = (placement.width, placement.height)
+    letterbox = Letterbox.fitting(decoded.width, decoded.height, width, height)
+    size = (letterbox.width, letterbox.height)
     grey = decoded.image if decoded.image.mode == "L" else decoded.image.convert("L")
     cover = None
     alpha = decoded.image.getchannel("A") if "A" in decoded.image.getbands() else None
@@ -177,11 +177,11 @@ def fit(decoded: Decoded, height: int, width: int, polarity: Polarity = "auto") 
         levels = (255 if cover is None else np.maximum(cover, levels)) - levels
     levels = stretched(levels, told=polarity != "auto")
     if size == (width, height):
-        return Fitted(levels, placement)
+        return Fitted(levels, letterbox)
     pixels = np.zeros((height, width), np.uint8)
-    rows, columns = slice(placement.top, placement.top + size[1]), slice(placement.left, placement.left + size[0])
+    rows, columns = slice(letterbox.top, letterbox.top + size[1]), slice(letterbox.left, letterbox.left + size[0])
     pixels[rows, columns] = levels
-    return Fitted(pixels, placement)
+    return Fitted(pixels, letterbox)
 
 
 def scaled(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:

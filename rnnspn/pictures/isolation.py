@@ -24,7 +24,7 @@ import numpy as np
 
 from rnnspn.errors import ConfigError, ImageError, OutputError
 from rnnspn.pictures import images
-from rnnspn.pictures.images import Fitted, Placement
+from rnnspn.pictures.images import Fitted, Letterbox
 from rnnspn.pictures.polarity import Polarity, expect_polarity
 
 try:
@@ -47,7 +47,7 @@ _LAST_S = math.ceil(2 * TIME_LIMIT_S)
 """Seconds after which a process that still decodes a picture ends by itself."""
 
 _REQUEST = struct.Struct("<I16s")  # length of the path, polarity
-_ANSWER = struct.Struct("<?II6q")  # whether it was read, lengths of code and message, placement
+_ANSWER = struct.Struct("<?II6q")  # whether it was read, lengths of code and message, letterbox
 _LONGEST = 4096
 """Bytes of a code or message."""
 _AHEAD_BYTES = 16 * 2**10
@@ -151,10 +151,10 @@ class Decoder:
 
     def _receive(self) -> Fitted | ImageError:
         until = time.monotonic() + self._time_limit_s
-        read, first, second, *placement = _ANSWER.unpack(self._take(_ANSWER.size, until))
+        read, first, second, *letterbox = _ANSWER.unpack(self._take(_ANSWER.size, until))
         if read:
             pixels = np.frombuffer(self._take(self._height * self._width, until), np.uint8)
-            return Fitted(pixels.reshape(self._height, self._width), Placement(*placement))
+            return Fitted(pixels.reshape(self._height, self._width), Letterbox(*letterbox))
         if max(first, second) > _LONGEST:
             raise EOFError
         code, message = (self._take(length, until).decode("utf-8", "replace") for length in (first, second))
@@ -260,4 +260,4 @@ def _answer(path: str, height: int, width: int, polarity: Polarity) -> Sequence[
     except ImageError as error:
         code, message = (text.encode("utf-8", "replace")[:_LONGEST] for text in (error.code, str(error)))
         return _ANSWER.pack(False, len(code), len(message), *[0] * 6), code, message
-    return _ANSWER.pack(True, 0, 0, *fitted.placement), fitted.pixels.tobytes()
+    return _ANSWER.pack(True, 0, 0, *fitted.letterbox), fitted.pixels.tobytes()

@@ -53,10 +53,10 @@ class Learner:
         network = Network(config.model)
         if network.localisation is not None:
             network.localisation.affine.start_at(config.train.initial_scale)
-        self.network = _channels_last(network.to(device))
+        self.network = network.to(device)
         self.optimiser = make_optimiser(self.network, config.train)
         self.average = WeightAverage(self.network, config.train.weight_average)
-        self._averaged = _channels_last(Network(config.model).to(device)).eval()
+        self._averaged = Network(config.model).to(device).eval()
         self._processes = processes
         self._parallel = processes.parallel(self.network)
         self._records = record and device.type == "cuda" and processes.size == 1
@@ -152,8 +152,3 @@ def expect_finite(loss: float, rate: float) -> None:
             "the loss is no finite number any more; begin again with a lower learning rate, such as "
             f"--set learning_rate={min(rate / 3, _SENSIBLE_RATE):.1g}"
         )
-
-
-def _channels_last(network: Network) -> Network:
-    """Lay filters out as the fast convolutions of CPUs and GPUs want them."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

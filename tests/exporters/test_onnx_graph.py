@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from exporters.onnx_graph import Reader, build_graph, seen_size
+from exporters.onnx_graph import ExportedNetwork, build_graph, seen_size
 from exporters.parity import check_parity, parity_pictures, plain_session
 from rnnspn.config import family_config
 from rnnspn.models.networks import Network
@@ -11,7 +11,7 @@ from tests.exporters.conftest import lively_network
 REWRITES = ("fold", "trim", "rescale", "widen")
 
 
-def outputs(reader: Reader, pictures: np.ndarray) -> list[torch.Tensor]:
+def outputs(reader: ExportedNetwork, pictures: np.ndarray) -> list[torch.Tensor]:
     with torch.no_grad():
         return list(reader.eval()(torch.from_numpy(pictures)))
 
@@ -21,8 +21,8 @@ def outputs(reader: Reader, pictures: np.ndarray) -> list[torch.Tensor]:
 def test_each_rewrite_alone_changes_nothing(rewrite: str, scale: float) -> None:
     network = lively_network(family_config("rnn-spn"), scale)
     pictures = parity_pictures(network.config)[-40:]
-    plain = outputs(Reader(network, **dict.fromkeys(REWRITES, False)), pictures)
-    rewritten = outputs(Reader(network, **{name: name == rewrite for name in REWRITES}), pictures)
+    plain = outputs(ExportedNetwork(network, **dict.fromkeys(REWRITES, False)), pictures)
+    rewritten = outputs(ExportedNetwork(network, **{name: name == rewrite for name in REWRITES}), pictures)
     for ours, theirs in zip(rewritten[1:], plain[1:], strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
@@ -48,7 +48,7 @@ def test_pictures_that_are_not_square_pass_the_gate() -> None:
 def test_the_network_itself_is_left_as_it_is() -> None:
     network = lively_network(family_config("rnn-spn"))
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    Reader(network)
+    ExportedNetwork(network)
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, before[name]), name
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from rnnspn.pictures import decoding, images
-from rnnspn.pictures.images import Placement, load, to_input, to_source
+from rnnspn.pictures.images import Letterbox, load, to_input, to_source
 from tests.pictures.drawn import disc, noise
 
 SAMPLE = Path(__file__).parents[2] / "assets" / "images" / "00-plain.png"
@@ -21,7 +21,7 @@ def test_a_picture_in_the_models_form_reaches_it_bit_for_bit(picture, tmp_path):
 
 def test_a_wide_picture_is_centred_with_black_above_and_below():
     fitted = load(np.full((50, 200), 200, np.uint8), 100, 100, "light-on-dark")
-    assert fitted.placement == Placement(0, 37, 100, 25, 200, 50)
+    assert fitted.letterbox == Letterbox(0, 37, 100, 25, 200, 50)
     assert (fitted.pixels[37:62] == 200).all()
     assert fitted.pixels[:37].max() == fitted.pixels[62:].max() == 0
 
@@ -50,7 +50,7 @@ def test_model_coordinates_map_back_to_where_a_dot_was(size):
     weights = fitted.pixels / fitted.pixels.sum()
     rows, columns = np.mgrid[:100, :100]
     centre = np.array([(weights * columns).sum(), (weights * rows).sum()]) / 99 * 2 - 1
-    found = to_source(centre.reshape(1, 1, 1, 2), [fitted.placement], 100, 100)[0, 0, 0]
+    found = to_source(centre.reshape(1, 1, 1, 2), [fitted.letterbox], 100, 100)[0, 0, 0]
     rows, columns = np.mgrid[:height, :width]
     expected = np.array([(picture * columns).sum(), (picture * rows).sum()]) / picture.sum(dtype=np.int64)
     np.testing.assert_allclose(found, expected, atol=0.02 * max(size))
@@ -58,20 +58,20 @@ def test_model_coordinates_map_back_to_where_a_dot_was(size):
 
 def test_the_corners_of_a_picture_of_the_models_size_are_its_pixels():
     corners = np.array([[[[-1.0, -1.0], [1.0, 1.0], [-3.0, 0.0]]]])
-    mapped = to_source(corners, [Placement.fitting(80, 60, 80, 60)], 60, 80)
+    mapped = to_source(corners, [Letterbox.fitting(80, 60, 80, 60)], 60, 80)
     np.testing.assert_allclose(mapped[0, 0], [[0, 0], [79, 59], [-79, 29.5]])
 
 
 def test_a_picture_at_half_size_maps_back_by_pixel_centres():
-    mapped = to_source(np.array([[[[-1.0, -1.0]]]]), [Placement.fitting(200, 200, 100, 100)], 100, 100)
+    mapped = to_source(np.array([[[[-1.0, -1.0]]]]), [Letterbox.fitting(200, 200, 100, 100)], 100, 100)
     np.testing.assert_allclose(mapped[0, 0, 0], [0.5, 0.5])
 
 
 def test_pixels_of_a_picture_map_to_the_models_coordinates_and_back():
-    placements = [Placement.fitting(240, 140, 170, 60), Placement.fitting(31, 90, 170, 60)]
+    letterboxes = [Letterbox.fitting(240, 140, 170, 60), Letterbox.fitting(31, 90, 170, 60)]
     points = np.array([[[0.0, 0.0], [239.0, 139.0], [70.5, 31.25]], [[0.0, 89.0], [-4.0, 200.0], [30.0, 0.0]]])
-    found = to_input(points, placements, 60, 170)
-    np.testing.assert_allclose(to_source(found[:, :, None], placements, 60, 170)[:, :, 0], points, atol=1e-9)
+    found = to_input(points, letterboxes, 60, 170)
+    np.testing.assert_allclose(to_source(found[:, :, None], letterboxes, 60, 170)[:, :, 0], points, atol=1e-9)
     assert np.abs(found[0]).max() < 1.02  # inside the picture, whose outermost half pixels lie beyond -1 and +1
 
 
@@ -82,10 +82,10 @@ def test_a_turned_photograph_maps_back_to_the_picture_as_displayed():
     exif[0x0112] = 6
     Image.fromarray(stored).save(stream, "JPEG", exif=exif, quality=95)
     fitted = images.fit(decoding.decode(stream.getvalue(), 300), 100, 100)
-    assert (fitted.placement.source_width, fitted.placement.source_height) == (1200, 1600)
+    assert (fitted.letterbox.source_width, fitted.letterbox.source_height) == (1200, 1600)
     rows, columns = np.nonzero(fitted.pixels > 127)
     centre = np.array([columns.mean(), rows.mean()]) / 99 * 2 - 1
-    found = to_source(centre.reshape(1, 1, 1, 2), [fitted.placement], 100, 100)[0, 0, 0]
+    found = to_source(centre.reshape(1, 1, 1, 2), [fitted.letterbox], 100, 100)[0, 0, 0]
     np.testing.assert_allclose(found, [1000, 350], atol=10)
 
 
@@ -101,7 +101,7 @@ def test_a_big_jpeg_is_what_it_is_in_full(size, orientation):
     reduced = decoding.decode(encoded.getvalue(), detail=300)
     assert max(reduced.image.size) < max(whole.image.size) * 0.6
     ours, full = (images.fit(one, 100, 100, "light-on-dark") for one in (reduced, whole))
-    assert ours.placement == full.placement
+    assert ours.letterbox == full.letterbox
     difference = np.abs(ours.pixels.astype(int) - full.pixels).max()
     assert difference <= 6
 
@@ -120,7 +120,7 @@ def test_what_is_sharp_is_reduced_to_nearly_what_it_is_in_full(kind, form):
             draw.line((x, height // 10, x + lean, height * 9 // 10), 255, random.integers(1, apart))
         encoded = io.BytesIO()
         sharp.save(encoded, form, quality=95)
-        placed = Placement.fitting(width, height, 100, 100)
+        placed = Letterbox.fitting(width, height, 100, 100)
         with Image.open(encoded) as whole:
             full = np.asarray(whole.resize((placed.width, placed.height), Image.Resampling.BICUBIC)).astype(int)
         fitted = load(encoded.getvalue(), 100, 100, "light-on-dark").pixels

@@ -61,7 +61,7 @@ def test_an_isolated_decoder_gives_what_the_one_in_this_process_gives(tmp_path):
             if isinstance(expected, ImageError):
                 assert (outcome.code, str(outcome)) == (expected.code, str(expected))
             else:
-                assert outcome.placement == expected.placement
+                assert outcome.letterbox == expected.letterbox
                 np.testing.assert_array_equal(outcome.pixels, expected.pixels)
 
 

@@ -194,7 +194,7 @@ def test_a_file_put_together_by_hand_gives_the_levels_worked_out_by_hand(tmp_pat
     (tmp_path / "file").write_bytes(data)
     fitted = images.load(tmp_path / "file", HEIGHT, WIDTH, "light-on-dark")
     assert fitted.pixels.tolist() == [[0] * 5, [0, *ink, 0], [0] * 5]
-    assert (fitted.placement.source_width, fitted.placement.source_height) == (WIDTH, HEIGHT)
+    assert (fitted.letterbox.source_width, fitted.letterbox.source_height) == (WIDTH, HEIGHT)
 
 
 STORED = [[80, 0, 0, 0, 0], [0, 40, 120, 200, 0], [0, 0, 0, 0, 0]]
@@ -237,7 +237,7 @@ def test_a_turned_picture_is_seen_as_it_is_displayed(tmp_path: Path, orientation
     fitted = images.load(tmp_path / "file", height, width, "light-on-dark")
     seen = fitted.pixels[scale // 2 :: scale, scale // 2 :: scale].astype(int)
     np.testing.assert_allclose(seen, DISPLAYED[orientation], atol=atol)
-    assert (fitted.placement.source_width, fitted.placement.source_height) == (width, height)
+    assert (fitted.letterbox.source_width, fitted.letterbox.source_height) == (width, height)
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])

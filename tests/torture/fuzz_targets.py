@@ -38,12 +38,12 @@ def read_picture(data: bytes, place: Path) -> str:
         fitted = images.load(place, HEIGHT, WIDTH)
     except ImageError as error:
         return _code(error)
-    left, top, width, height, source_width, source_height = fitted.placement
+    left, top, width, height, source_width, source_height = fitted.letterbox
     assert fitted.pixels.shape == (HEIGHT, WIDTH), fitted.pixels.shape
     assert fitted.pixels.dtype == np.uint8, fitted.pixels.dtype
-    assert 0 <= left < left + width <= WIDTH, fitted.placement
-    assert 0 <= top < top + height <= HEIGHT, fitted.placement
-    assert source_width >= 1 <= source_height, fitted.placement
+    assert 0 <= left < left + width <= WIDTH, fitted.letterbox
+    assert 0 <= top < top + height <= HEIGHT, fitted.letterbox
+    assert source_width >= 1 <= source_height, fitted.letterbox
     outside = fitted.pixels.copy()
     outside[top : top + height, left : left + width] = 0
     assert not outside.any(), "there is ink outside the picture"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rnnspn.inference import model_file
 from rnnspn.pictures import images
-from rnnspn.pictures.images import Fitted, Placement
+from rnnspn.pictures.images import Fitted, Letterbox
 from tests.torture import fuzz_targets
 from tests.torture.reading import CODES
 from tests.torture.record import ROOT
@@ -59,19 +59,19 @@ def test_a_file_with_bytes_changed_or_cut_off_keeps_the_reader_to_its_word(
 
 
 @pytest.mark.parametrize(
-    ("pixels", "placement"),
+    ("pixels", "letterbox"),
     [
-        (np.zeros((80, 60), np.uint8), Placement(0, 0, 80, 60, 8, 6)),
-        (np.zeros((60, 80), np.float32), Placement(0, 0, 80, 60, 8, 6)),
-        (np.ones((60, 80), np.uint8), Placement(0, 1, 80, 58, 8, 6)),
-        (np.zeros((60, 80), np.uint8), Placement(0, 1, 80, 60, 8, 6)),
-        (np.zeros((60, 80), np.uint8), Placement(0, 0, 80, 60, 0, 6)),
+        (np.zeros((80, 60), np.uint8), Letterbox(0, 0, 80, 60, 8, 6)),
+        (np.zeros((60, 80), np.float32), Letterbox(0, 0, 80, 60, 8, 6)),
+        (np.ones((60, 80), np.uint8), Letterbox(0, 1, 80, 58, 8, 6)),
+        (np.zeros((60, 80), np.uint8), Letterbox(0, 1, 80, 60, 8, 6)),
+        (np.zeros((60, 80), np.uint8), Letterbox(0, 0, 80, 60, 0, 6)),
     ],
 )
 def test_a_picture_that_is_not_as_promised_is_noticed(
-    place: Path, monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, placement: Placement
+    place: Path, monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, letterbox: Letterbox
 ) -> None:
-    monkeypatch.setattr(images, "load", lambda *_: Fitted(pixels, placement))
+    monkeypatch.setattr(images, "load", lambda *_: Fitted(pixels, letterbox))
     with pytest.raises(AssertionError):
         fuzz_targets.read_picture(b"", place)
 
