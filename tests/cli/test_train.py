@@ -4,10 +4,14 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from rnnspn.training import loop
+from rnnspn.training.batches import Pictures
+from rnnspn.training.sources import held_out_pictures
 from tests.cli.program import ROOT, rnnspn, rnnspn_here, start
 
 TINY = ["train", "--epochs", "1", "--limit", "64", "--size", "nano"]
@@ -24,6 +28,17 @@ def mine(tmp_path: Path) -> Path:
     rows = [f"{number}.png,{'AB'[number % 2]}{'BC'[number % 3 // 2]}" for number in range(30)]
     (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate on 250 pictures in the place of 10,000 where the program runs in this process."""
+
+    def few(*arguments: Any) -> Pictures:
+        every = held_out_pictures(*arguments)
+        return Pictures(every.images[:250], every.labels[:250])
+
+    monkeypatch.setattr(loop, "held_out_pictures", few)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +316,7 @@ def test_sigint_leaves_a_checkpoint_that_resume_goes_on_from(tmp_path: Path, min
     code, _, err = rnnspn_here(tmp_path, "train", "--resume", "--out", "run")
     assert code == 2
     assert re.fullmatch(r"error: there is no folder .*mine; if it has moved, name it with --data, or .*\n", err)
-    code, _, err = rnnspn(tmp_path, "train", "--resume", "--out", "run", "--data", "moved")
+    code, _, err = rnnspn_here(tmp_path, "train", "--resume", "--out", "run", "--data", "moved")
     assert code == 0, err
     assert f"the labels in {moved} have changed; the run goes on with what they say now" in err
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import onnx
@@ -8,24 +9,32 @@ import torch
 from exporters import onnx_graph, to_onnx
 from rnnspn import contract
 from rnnspn.config import DataConfig, ModelConfig, family_config
+from rnnspn.files import write_bytes
 from rnnspn.models.networks import Network
 from rnnspn.training.checkpoint import Checkpoint, RunConfig
 from rnnspn.training.recipes import train_config
 
-_TRACED: dict[tuple[ModelConfig, int, str], onnx.ModelProto] = {}
+_TRACED: list[Path] = []
+"""The folder of the graphs that were traced."""
 
 
 def build_graph(network: Network, opset: int = contract.OPSET) -> onnx.ModelProto:
-    """Return the graph of a network, traced once for all tests of a process: it takes PyTorch six seconds."""
+    """Return the graph of a network, traced once for all tests: it takes PyTorch three seconds."""
     weights = b"".join(weight.numpy().tobytes() for weight in network.state_dict().values())
-    key = network.config, opset, hashlib.sha256(weights).hexdigest()
-    if key not in _TRACED:
-        _TRACED[key] = onnx_graph.build_graph(network, opset)
-    return onnx.ModelProto.FromString(_TRACED[key].SerializeToString())
+    about = f"{network.config} {opset} {hashlib.sha256(weights).hexdigest()}"
+    path = _TRACED[0] / f"{hashlib.sha256(about.encode()).hexdigest()}.onnx"
+    if not path.exists():
+        write_bytes(path, onnx_graph.build_graph(network, opset).SerializeToString())
+    return onnx.load(path)
 
 
 @pytest.fixture(autouse=True)
-def _traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def _traced_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each has a folder beside the others'
+        folder = folder.parent
+    _TRACED[:] = [folder / "traced"]
+    _TRACED[0].mkdir(exist_ok=True)
     monkeypatch.setattr(to_onnx, "build_graph", build_graph)
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from exporters import integers, to_onnx
 from exporters.from_onnx import checkpoint_of
 from exporters.integers import calibration_pictures, quantise
-from exporters.onnx_graph import build_graph
 from exporters.precision import check_accuracy, judging_pictures, reader
 from rnnspn.config import DataConfig, family_config
 from rnnspn.errors import CheckpointError
@@ -23,6 +22,7 @@ from rnnspn.models.networks import Network
 from rnnspn.training import runs
 from rnnspn.training.checkpoint import RunConfig
 from rnnspn.training.recipes import train_config
+from tests.exporters.conftest import build_graph
 from tests.inference.rewrites.chains import rewritten
 
 MODEL = family_config("rnn-spn")

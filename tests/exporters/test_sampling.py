@@ -8,11 +8,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.from_onnx import checkpoint_of
-from exporters.onnx_graph import build_graph
 from rnnspn.config import ModelConfig
 from rnnspn.inference import cpu, model_file, providers
 from rnnspn.inference.rewrites.sampling import sample_by_gathers
 from rnnspn.models.networks import Network
+from tests.exporters.conftest import build_graph
 from tests.inference.rewrites.chains import changed, rewritten
 
 
@@ -20,13 +20,13 @@ def exported(corner: tuple[float, float] | None = None, **config: object) -> byt
     """Return a network with random weights, or whose glimpses are one point, x and y."""
     torch.manual_seed(3)
     network = Network(ModelConfig(**config)).eval()  # type: ignore[arg-type]
-    if network.localisation is not None:
-        affine = network.localisation.affine
-        torch.nn.init.normal_(affine.weight, std=0.2)  # glimpses all over, and beyond the picture
-        if corner is not None:
-            affine.weight.data.zero_()
-            affine.bias.data.copy_(torch.tensor([0, 0, corner[0], 0, 0, corner[1]]))
-    return build_graph(network).SerializeToString()
+    if network.localisation is not None:  # glimpses all over, and beyond the picture
+        torch.nn.init.normal_(network.localisation.affine.weight, std=0.2 if corner is None else 0.0)
+    model = build_graph(network)
+    if corner is not None:
+        (bias,) = [tensor for tensor in model.graph.initializer if tensor.name.endswith("localisation.affine.bias")]
+        replace(bias, [0, 0, corner[0], 0, 0, corner[1]])
+    return model.SerializeToString()
 
 
 def sampled(model: bytes, images: np.ndarray) -> list[np.ndarray]:
