@@ -68,7 +68,7 @@ peers: $(VENV)/.dev ## time the runtime beside PyTorch, OpenVINO and a naive exp
 
 # GPU_PYTHON=python3 takes an environment that is there already.
 GPU_PYTHON ?= $(VENV)/gpu/bin/python
-gpu-check: $(if $(filter $(VENV)/%,$(GPU_PYTHON)),$(VENV)/.gpu) ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
+gpu-check: $(if $(filter $(VENV)/gpu/%,$(GPU_PYTHON)),$(VENV)/.gpu) ## on a GPU machine: agreement, placement and speed on CUDA, into docs/gpu-check.json
 	PYTHONPATH=.:$$PYTHONPATH $(GPU_PYTHON) benchmarks/gpu_check.py --output docs/gpu-check.json
 
 lock: $(VENV)/.dev ## hash everything that predicting needs, in the versions of constraints.txt

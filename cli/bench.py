@@ -71,7 +71,8 @@ def bench(
     say(f"model: {file.summary}", quiet=quiet)
     about = file.metadata
     if against is not None:
-        _expect_size(against, (about.height, about.width))
+        other = _shape_of(against, (about.height, about.width))
+        say(f"against: {against} in PyTorch ({other})", quiet=quiet)
     pictures = timing.sample_pictures(max([256, *(batch or [])]), about.height, about.width, about.alphabet)
     rows: list[tuple[str, Timing]] = []
     for name, engine in engines.items():
@@ -85,7 +86,8 @@ def bench(
         rows += [("PyTorch", row) for row in _measure_pytorch(against, pictures, batches, seconds)]
     if as_json:
         timings = [{"provider": name} | row.to_dict() for name, row in rows]
-        typer.echo(json.dumps({"model_sha256": file.sha256, "timings": timings}, indent=2))
+        named = {} if against is None else {"against": str(against)}
+        typer.echo(json.dumps({"model_sha256": file.sha256} | named | {"timings": timings}, indent=2))
         return
     names = [f"{name}, decoding" if row.decoding else name for name, row in rows]
     wide = max(map(len, names))
@@ -95,7 +97,8 @@ def bench(
         typer.echo(f"{name:{wide}} {row.batch:5}  {latency}  {row.images_per_second:9,.0f}")
 
 
-def _expect_size(run: Path, size: tuple[int, int]) -> None:
+def _shape_of(run: Path, size: tuple[int, int]) -> str:
+    """Name the network of a run that takes pictures of a size."""
     console.needs("train", "torch", "safetensors")
     from rnnspn.training.checkpoint import Checkpoint, in_run
 
@@ -104,6 +107,7 @@ def _expect_size(run: Path, size: tuple[int, int]) -> None:
         raise ConfigError(
             f"expected a run on pictures of {size[0]} x {size[1]}, as the model's; got {model.height} x {model.width}"
         )
+    return model.family if model.downsample is None else f"{model.family}, d={model.downsample}"
 
 
 def _measure_pytorch(

@@ -8,7 +8,7 @@ import typer
 
 from cli import console
 from cli.console import Quiet, say
-from rnnspn.errors import DataError
+from rnnspn.errors import DataError, ProviderError
 from rnnspn.inference.providers import Provider
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def evaluate(
     answers = subject.answer(examples.images)
     score = Score.of(answers.digits, examples.labels, subject.model.blank)
     surest = [Surest.of(answers, examples.labels, share) for share in _SHARES]
-    _show(subject.name, examples.source, score, surest, as_json)  # first: what cannot be written takes nothing away
+    _show(subject, examples.source, score, surest, as_json)  # first: what cannot be written takes nothing away
     if data in (None, SYNTHESIS) and split == "test":
         subject.log(examples.source, score)
     if report is not None:
@@ -99,6 +99,8 @@ def _open(model: str | None, provider: str) -> "Subject":
 
     if model is not None and is_exported(model):
         return exported(model, provider)
+    if provider != "auto":
+        raise ProviderError(f"a checkpoint is read by PyTorch, not on {provider}; export it and name the .onnx file")
     console.needs("train", "torch", "safetensors")
     from rnnspn.training.checkpoint import find_model
     from rnnspn.training.evaluation import trained
@@ -106,12 +108,13 @@ def _open(model: str | None, provider: str) -> "Subject":
     return trained(find_model() if model is None else Path(model))
 
 
-def _show(name: str, source: str, score: "Score", surest: "list[Surest]", as_json: bool) -> None:
+def _show(subject: "Subject", source: str, score: "Score", surest: "list[Surest]", as_json: bool) -> None:
     from rnnspn.scores import wilson_interval
 
     if as_json:
         more = {"surest": [part._asdict() for part in surest]}
-        typer.echo(json.dumps({"model": name, "data": source} | score.to_dict() | more))
+        about = {"model": subject.name, "provider": subject.provider, "data": source}
+        typer.echo(json.dumps(about | score.to_dict() | more))
         return
     rows = [("per digit", score.wrong_digits, score.digits)] if score.digits else []
     rows.append(("per sequence", score.wrong_sequences, score.sequences))

@@ -295,15 +295,15 @@ class TrainConfig:
         _expect_one_of("schedule", self.schedule, ("paper", "one-cycle"))
         _expect_one_of("precision", self.precision, ("fast", "float32", "bfloat16"))
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"expected a dropout rate from 0 up to 1, got {self.dropout}")
+            raise ConfigError(f"expected a dropout rate from 0 to below 1, got {self.dropout}")
         if not self.learning_rate > 0:
             raise ConfigError(f"expected a learning rate above 0, got {self.learning_rate}")
         if not 0 <= self.distortion <= 2:
             raise ConfigError(f"expected a distortion from 0 to 2, got {self.distortion}")
         if not 0 <= self.companions < 1:
-            raise ConfigError(f"expected a share of companions from 0 up to 1, got {self.companions}")
+            raise ConfigError(f"expected a share of companions from 0 to below 1, got {self.companions}")
         if not self.label_smoothing < 1:
-            raise ConfigError(f"expected label smoothing from 0 up to 1, got {self.label_smoothing}")
+            raise ConfigError(f"expected label smoothing from 0 to below 1, got {self.label_smoothing}")
         if self.label_smoothing and self.log_epsilon:
             raise ConfigError("expected label smoothing or a log epsilon, got both: the loss is of one form")
         if self.companions and self.log_epsilon:

@@ -23,6 +23,7 @@ class Subject:
         model: The shape of what it reads.
         data: What it was trained on.
         answer: Reads pictures, uint8 (n, H, W).
+        provider: What runs it: one of `Provider` but `auto`, or `pytorch`.
         log: Notes a look at the test set, where there is a place for that.
     """
 
@@ -30,6 +31,7 @@ class Subject:
     model: ModelConfig
     data: DataConfig
     answer: Callable[[NDArray[np.uint8]], Answers]
+    provider: str
     log: Callable[[str, Score], None] = lambda source, score: None
 
 
@@ -61,4 +63,5 @@ def exported(path: str, provider: str = "auto") -> Subject:
         alphabet=metadata.alphabet,
     )
     data = from_dict(DataConfig, metadata.training.get("data", {}))
-    return Subject(f"{predictor.model.summary} on {predictor.engine.provider}", model, data, answer)
+    engine = predictor.engine
+    return Subject(f"{predictor.model.summary} on {engine.summary}", model, data, answer, engine.provider)

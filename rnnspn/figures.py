@@ -65,7 +65,7 @@ def draw_attention(
     path: Path,
     written: list[str] | None = None,
 ) -> None:
-    """Draw pictures, the quadrilaterals attended at each step, and the glimpses.
+    """Draw pictures, the quadrilaterals attended at each step, and the glimpses; for `conv` the pictures alone.
 
     Args:
         images: uint8 (n, H, W).
@@ -83,10 +83,12 @@ def draw_attention(
     """
     count, (height, width) = glimpses.shape[1], images.shape[1:]
     tall = min(4.0, 2 * max(height / width, glimpses.shape[2] / glimpses.shape[3]))
-    figure = Figure(figsize=(2 * (2 + count), (tall + 0.3) * len(images)), layout="constrained")
-    rows = figure.subplots(len(images), 2 + count, squeeze=False)
+    columns = 1 if theta is None else 2 + count
+    figure = Figure(figsize=(2 * columns, (tall + 0.3) * len(images)), layout="constrained")
+    rows = figure.subplots(len(images), columns, squeeze=False)
     for row, axes in enumerate(rows):
-        for panel, content in zip(axes, [images[row], images[row], *glimpses[row]], strict=True):
+        panels = [images[row]] if theta is None else [images[row], images[row], *glimpses[row]]
+        for panel, content in zip(axes, panels, strict=True):
             panel.imshow(content, cmap="gray", vmin=0, vmax=255 if content.dtype == np.uint8 else 1)
             panel.set_axis_off()
         title = f"read {read[row] or NOTHING}" if written is None else _compared(written[row], read[row])

@@ -97,10 +97,16 @@ def test_a_mistake_is_never_shown_as_certain(drawn: list[Figure]) -> None:
 @pytest.mark.parametrize(("white", "kind"), [(255, np.uint8), (1.0, np.float32)])
 def test_a_faint_glimpse_is_drawn_faintly(drawn: list[Figure], white: float, kind: type) -> None:
     glimpses = np.full((1, 1, 9, 9), white / 8).astype(kind)
-    draw_attention(np.full((1, 9, 9), 30, np.uint8), glimpses, None, ["1"], Path("a.png"), ["7"])
+    theta = np.array([[[[0.3, 0, 0], [0, 0.3, 0]]]])
+    draw_attention(np.full((1, 9, 9), 30, np.uint8), glimpses, theta, ["1"], Path("a.png"), ["7"])
     limits = [axes.images[0].get_clim() for axes in drawn[0].axes]
     assert limits == [(0, 255), (0, 255), (0, white)]
     assert drawn[0].axes[0].get_title() == "7 read 1"
+
+
+def test_a_picture_that_nothing_looks_at_is_drawn_once(drawn: list[Figure]) -> None:
+    draw_attention(np.zeros((2, 9, 9), np.uint8), np.zeros((2, 1, 9, 9)), None, ["1", "2"], Path("a.png"))
+    assert [axes.get_title() for axes in drawn[0].axes] == ["read 1", "read 2"]
 
 
 def test_rows_of_attention_are_as_high_as_their_pictures(drawn: list[Figure]) -> None:

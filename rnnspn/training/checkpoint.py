@@ -112,10 +112,13 @@ class Checkpoint:
             content = path.read_bytes()  # once: a run that goes on meanwhile replaces the file
             tensors = load(content)
             length = int.from_bytes(content[:8], "little")
-            header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["rnnspn"])
+            about = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+            if "rnnspn" not in about:
+                raise ValueError("it does not say what its weights are of")
+            header = json.loads(about["rnnspn"])
         except FileNotFoundError:
             raise CheckpointError(f"there is no checkpoint {path}; train one with 'rnnspn train'") from None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"{path} is not a readable rnnspn checkpoint ({error})") from None
         if not isinstance(header, dict) or not {"format", "config", "notes"} <= header.keys():
             raise CheckpointError(f"{path} is not an rnnspn checkpoint: expected a format, a configuration and notes")

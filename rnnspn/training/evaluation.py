@@ -42,7 +42,7 @@ def trained(path: Path) -> Subject:
     def read(images: NDArray[np.uint8]) -> Answers:
         return answer(network, torch.from_numpy(images))
 
-    return Subject(str(path), checkpoint.config.model, checkpoint.config.data, read, log)
+    return Subject(str(path), checkpoint.config.model, checkpoint.config.data, read, "pytorch", log)
 
 
 @torch.no_grad()

@@ -252,7 +252,10 @@ class Trainer:
             raise CheckpointError(
                 f"the run in {self.folder} is finished and its {MODEL_FILE} is gone; remove the folder to begin anew"
             )
-        self.learner.restore(checkpoint.tensors, started=started)
+        try:
+            self.learner.restore(checkpoint.tensors, started=started)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
 
 
 def _version(path: Path) -> tuple[int, int] | None:

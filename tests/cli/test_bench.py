@@ -36,6 +36,7 @@ def test_people_get_a_table_and_pytorch_beside_it(tmp_path: Path) -> None:
         "--against", str(checkpoint),
     )  # fmt: skip
     assert code == 0, err
+    assert f"against: {checkpoint} in PyTorch (rnn-spn, d=3)\n" in err
     assert [line.split("  ")[0].strip() for line in out.splitlines()[1:]] == ["cpu", "cpu, decoding", "PyTorch"]
 
 

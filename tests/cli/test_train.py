@@ -85,10 +85,16 @@ def test_predict_reads_with_the_model_just_exported(workplace: Path) -> None:
 
 def test_evaluate_gives_counts_and_intervals(workplace: Path) -> None:
     score = json.loads((workplace / "evaluate.out").read_text())
-    assert (score["data"], score["digits"]) == ("authors-2015 test", 30_000)
+    assert (score["provider"], score["data"], score["digits"]) == ("pytorch", "authors-2015 test", 30_000)
     low, high = score["digit_error_interval"]
     assert low < score["digit_error"] < high
     assert [(part["share"], part["sequences"]) for part in score["surest"]] == [(0.99, 9900), (0.95, 9500), (0.9, 9000)]
+
+
+def test_a_checkpoint_runs_on_no_provider(workplace: Path) -> None:
+    code, out, err = rnnspn_here(workplace, "evaluate", "--provider", "cpu")
+    assert (code, out) == (4, "")
+    assert err == "error: a checkpoint is read by PyTorch, not on cpu; export it and name the .onnx file\n"
 
 
 def test_a_look_at_the_test_set_is_logged_and_exported(workplace: Path) -> None:

@@ -224,7 +224,7 @@ def test_the_recipes_own_epochs_are_the_result_however_they_are_given() -> None:
 
 
 def test_rates_that_cannot_be_are_known_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"expected a dropout rate from 0 up to 1, got 1\.5"):
+    with pytest.raises(ConfigError, match=r"expected a dropout rate from 0 to below 1, got 1\.5"):
         run_row(SMALL, plan(tmp_path, search=(0.1, 1.5)), CPU, Observer())
     assert list(tmp_path.iterdir()) == []
 

@@ -115,7 +115,9 @@ def test_a_checkpoint_with_a_tensor_missing_left_over_or_of_another_shape_is_ref
         lambda tensors: tensors.update({f"{part}0/other": torch.zeros(3)}),
         lambda tensors: tensors.update({name: torch.zeros(2, 3, 4, 5, 6)}),
     ):
-        assert part in refusal(path, good[recipe], recipe, lambda checkpoint, change=change: change(checkpoint.tensors))
+        said = refusal(path, good[recipe], recipe, lambda checkpoint, change=change: change(checkpoint.tensors))
+        assert said.startswith(f"{path}: ")
+        assert part in said
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
