@@ -172,8 +172,10 @@ def test_dropout_works_in_training_only() -> None:
 
 
 @torch.no_grad()
-def test_channels_last_reads_the_same() -> None:
+def test_channels_lie_last_and_channels_first_read_the_same() -> None:
     network, images = lively("rnn-spn")
-    plain = network(images).logits
-    network = network.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(network(images).logits, plain, rtol=0, atol=1e-5)
+    assert network.classifier.conv1(images).is_contiguous(memory_format=torch.channels_last)
+    logits = network(images).logits
+    network = network.to(memory_format=torch.contiguous_format)
+    assert network.classifier.conv1(images).is_contiguous()
+    torch.testing.assert_close(network(images).logits, logits, rtol=0, atol=1e-5)
